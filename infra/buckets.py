@@ -1,0 +1,97 @@
+"""The buckets: one for each kind of object, all private, encrypted, versioned and logged."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+_OLD_VERSIONS = cdk.Duration.days(90)
+"""How long an overwritten or deleted object can be brought back."""
+
+_PASSING = cdk.Duration.days(30)
+"""How long objects stay that only carry something from one step to the next."""
+
+MANIFESTS = "manifests/"
+TRAINING = "training/"
+EVALUATION = "evaluation/"
+"""Prefixes of the model bucket."""
+
+REQUESTS = "requests/"
+RESPONSES = "responses/"
+FAILURES = "failures/"
+SEGMENTATIONS = "segmentations/"
+"""Prefixes of the result bucket."""
+
+QUERY_RESULTS = "query-results/"
+"""Prefix of the catalog bucket under which Athena writes. Next to it: one prefix for each table."""
+
+
+class Buckets(Construct):
+    """All buckets of an environment.
+
+    They live together because the bucket that receives access logs names every source in its policy.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        key: kms.IKey,
+        removal_policy: cdk.RemovalPolicy,
+        access_log_days: int,
+    ) -> None:
+        super().__init__(scope, id)
+        self.access_logs = s3.Bucket(
+            self,
+            "AccessLogs",
+            # S3 delivers server access logs only to buckets with S3-managed keys.
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            versioned=True,
+            removal_policy=removal_policy,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    expiration=cdk.Duration.days(access_log_days), noncurrent_version_expiration=_OLD_VERSIONS
+                )
+            ],
+        )
+        self._key = key
+        self._removal_policy = removal_policy
+        self.inbox = self._private("Inbox")
+        """DICOM files as they arrive."""
+        self.imports = self._private("Imports")
+        """What import jobs report."""
+        self.catalog = self._private("Catalog", expiring=(QUERY_RESULTS,))
+        """Header rows as Parquet, and query results."""
+        self.models = self._private("Models")
+        """Dataset manifests, trained models and their evaluation."""
+        self.results = self._private("Results", expiring=(REQUESTS, RESPONSES, FAILURES))
+        """Requests to asynchronous endpoints and what came of them."""
+
+    def _private(self, id: str, *, expiring: tuple[str, ...] = ()) -> s3.Bucket:
+        return s3.Bucket(
+            self,
+            id,
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=self._key,
+            bucket_key_enabled=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            versioned=True,
+            removal_policy=self._removal_policy,
+            server_access_logs_bucket=self.access_logs,
+            server_access_logs_prefix=f"{id.lower()}/",
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
+                    noncurrent_version_expiration=_OLD_VERSIONS,
+                ),
+                *(s3.LifecycleRule(prefix=prefix, expiration=_PASSING) for prefix in expiring),
+            ],
+        )

@@ -1,0 +1,72 @@
+"""Stack `catalog`: what is in the archive, as SQL."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from infra.archive import Archive
+from infra.buckets import Buckets
+from infra.catalog_tables import CatalogTables
+from infra.crawler import Crawler
+from infra.environment import Environment
+from infra.index_path import IndexPath
+from infra.query_workgroup import QueryWorkgroup
+
+
+class CatalogStack(cdk.Stack):
+    """Tables over the archive's headers, the function that fills them, and the workgroup that queries
+    them.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        archive: Archive,
+        buckets: Buckets,
+        key: kms.IKey,
+    ) -> None:
+        super().__init__(
+            scope,
+            "catalog",
+            stack_name=f"monai-{environment.name}-catalog",
+            description="MONAI on AWS: header catalog, index function, Athena workgroup",
+        )
+        index = IndexPath(
+            self,
+            "Index",
+            archive=archive,
+            buckets=buckets,
+            key=key,
+            log_retention_days=environment.logs.retention_days,
+        )
+        tables = CatalogTables(
+            self,
+            "Tables",
+            # Athena's identifiers have no hyphens.
+            name=f"monai_{environment.name.replace('-', '_')}",
+            account=self.account,
+            bucket=buckets.catalog,
+        )
+        Crawler(self, "Consistency", tables=tables, bucket=buckets.catalog, key=key)
+        queries = QueryWorkgroup(
+            self,
+            "Queries",
+            name=f"monai-{environment.name}",
+            database_name=tables.database_name,
+            bucket=buckets.catalog,
+            key=key,
+            scan_limit_gib=environment.catalog.scan_limit_gib,
+        )
+        for name, value in {
+            "DatabaseName": tables.database_name,
+            "WorkgroupName": queries.workgroup.ref,
+            "CatalogBucketName": buckets.catalog.bucket_name,
+            "IndexFunctionName": index.function.function_name,
+            "IndexQueueUrl": index.queue.queue_url,
+            "IndexDeadLetterQueueUrl": index.dead_letters.queue_url,
+        }.items():
+            cdk.CfnOutput(self, name, value=value)

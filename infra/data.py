@@ -1,0 +1,66 @@
+"""Stack `data`: the archive, the buckets, their key, and the role that imports DICOM. All that must
+outlive everything else.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from infra.archive import Archive
+from infra.buckets import Buckets
+from infra.encryption import PlatformKey
+from infra.environment import Environment
+from infra.permissions import read_objects, use_key, write_objects
+from infra.workload import Workload, allow, service
+
+
+class DataStack(cdk.Stack):
+    """Everything that holds patient data."""
+
+    def __init__(self, scope: Construct, *, environment: Environment) -> None:
+        super().__init__(
+            scope,
+            "data",
+            stack_name=f"monai-{environment.name}-data",
+            description="MONAI on AWS: HealthImaging data store, buckets, key",
+            termination_protection=environment.protection.termination_protection,
+        )
+        retention = (
+            cdk.RemovalPolicy.RETAIN if environment.protection.retain_data else cdk.RemovalPolicy.DESTROY
+        )
+        self.key = PlatformKey(self, "Encryption", removal_policy=retention).key
+        self.buckets = Buckets(
+            self,
+            "Buckets",
+            key=self.key,
+            removal_policy=retention,
+            access_log_days=environment.logs.retention_days,
+        )
+        self.archive = Archive(self, "Archive", name=f"monai-{environment.name}", key=self.key)
+        importer = Workload(
+            self,
+            "Importer",
+            description="HealthImaging import jobs: read arriving DICOM files, write what became of them",
+            principal=service(
+                "medical-imaging.amazonaws.com", account=self.account, source_arn=self.archive.datastore_arn
+            ),
+            statements=[
+                *read_objects(self.buckets.inbox),
+                allow("s3:ListBucket", on=[self.buckets.imports.bucket_arn]),
+                write_objects(self.buckets.imports),
+                use_key(self.key),
+            ],
+        )
+
+        for name, value in {
+            "DatastoreId": self.archive.datastore_id,
+            "DatastoreArn": self.archive.datastore_arn,
+            "InboxBucketName": self.buckets.inbox.bucket_name,
+            "ImportBucketName": self.buckets.imports.bucket_name,
+            "ModelBucketName": self.buckets.models.bucket_name,
+            "ResultBucketName": self.buckets.results.bucket_name,
+            "ImportRoleArn": importer.role_arn,
+            "KeyArn": self.key.key_arn,
+        }.items():
+            cdk.CfnOutput(self, name, value=value)

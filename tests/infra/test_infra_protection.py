@@ -1,0 +1,151 @@
+"""What keeps patient data: where it is, that nobody else reads it, and that no deployment loses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from infra_assembly import Assembly, Resource
+
+DATASTORE = "AWS::HealthImaging::Datastore"
+
+
+def denies_plain_http(document: Resource) -> bool:
+    return any(
+        statement["Effect"] == "Deny"
+        and statement["Principal"] in ("*", {"AWS": "*"})
+        and statement["Action"] in ("s3:*", "sqs:*", "sns:Publish")
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for statement in document["Statement"]
+    )
+
+
+def test_the_datastore_is_retained_in_every_environment(assembly: Assembly) -> None:
+    datastore = assembly.only(DATASTORE)
+    assert datastore["DeletionPolicy"] == "Retain"
+    assert datastore["UpdateReplacePolicy"] == "Retain"
+
+
+def test_nothing_that_may_change_is_a_property_of_the_datastore(
+    synthesize: Callable[[str], Assembly],
+) -> None:
+    # Every property of the type is create-only: a change of any of them, or of the logical id, replaces the
+    # data store. This is the one template part that must never be edited, so it is pinned word for word.
+    template = synthesize("dev").template("data")
+    assert template["Resources"]["ArchiveDatastoreAD6CDB3C"] == {
+        "Type": DATASTORE,
+        "Properties": {
+            "DatastoreName": "monai-dev",
+            "KmsKeyArn": {"Fn::GetAtt": ["EncryptionKey3A692D6E", "Arn"]},
+        },
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+    }
+    assert template["Resources"]["EncryptionKey3A692D6E"]["Type"] == "AWS::KMS::Key"
+
+
+def test_no_tag_reaches_the_datastore_through_its_stack(assembly: Assembly) -> None:
+    # CloudFormation hands the tags of a stack down to its resources.
+    assert "tags" not in assembly.stacks["data"]["properties"]
+
+
+def test_the_environment_decides_what_a_deletion_may_take(synthesize: Callable[[str], Assembly]) -> None:
+    for environment, policy, protected in (("dev", "Retain", True), ("local", "Delete", False)):
+        assembly = synthesize(environment)
+        assert assembly.stacks["data"]["properties"]["terminationProtection"] is protected
+        for type in ("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SageMaker::ModelPackageGroup"):
+            for name, resource in assembly.resources(type):
+                assert resource["DeletionPolicy"] == policy, name
+                assert resource["UpdateReplacePolicy"] == policy, name
+
+
+def test_the_key_rotates_and_serves_services_for_this_account_only(dev: Assembly) -> None:
+    key = dev.only("AWS::KMS::Key")["Properties"]
+    assert key["EnableKeyRotation"] is True
+    for statement in key["KeyPolicy"]["Statement"]:
+        if "Service" in statement["Principal"]:
+            assert "111122223333" in json.dumps(statement["Condition"]), statement["Sid"]
+
+
+def test_every_bucket_is_private_encrypted_versioned_logged_and_tls_only(assembly: Assembly) -> None:
+    buckets = dict(assembly.resources("AWS::S3::Bucket"))
+    assert len(buckets) == 6
+    tls_only = {
+        f"{stack}/{policy['Properties']['Bucket']['Ref']}"
+        for stack, policy in (
+            (name.split("/")[0], p) for name, p in assembly.resources("AWS::S3::BucketPolicy")
+        )
+        if denies_plain_http(policy["Properties"]["PolicyDocument"])
+    }
+    for name, bucket in buckets.items():
+        properties = bucket["Properties"]
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}, name
+        assert len(properties["PublicAccessBlockConfiguration"]) == 4, name
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}, name
+        assert properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}, (
+            name
+        )
+        assert name in tls_only
+        assert "BucketName" not in properties, name
+        (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        encryption = rule["ServerSideEncryptionByDefault"]
+        if "AccessLogs" in name:
+            # S3 delivers its logs only to buckets with S3-managed keys.
+            assert encryption == {"SSEAlgorithm": "AES256"}
+        else:
+            assert encryption["SSEAlgorithm"] == "aws:kms", name
+            assert encryption["KMSMasterKeyID"] == {"Fn::GetAtt": ["EncryptionKey3A692D6E", "Arn"]}
+            assert properties["LoggingConfiguration"]["DestinationBucketName"] == {
+                "Ref": "BucketsAccessLogsA5F88218"
+            }
+
+
+@pytest.mark.parametrize(
+    ("type", "policy_type", "key_property", "attached"),
+    [
+        ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "KmsMasterKeyId", "Queues"),
+        ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "KmsMasterKeyId", "Topics"),
+    ],
+)
+def test_messages_are_encrypted_and_tls_only(
+    assembly: Assembly, type: str, policy_type: str, key_property: str, attached: str
+) -> None:
+    found = dict(assembly.resources(type))
+    assert found
+    tls_only = {
+        reference["Ref"]
+        for _, policy in assembly.resources(policy_type)
+        for reference in policy["Properties"][attached]
+        if denies_plain_http(policy["Properties"]["PolicyDocument"])
+    }
+    for name, resource in found.items():
+        assert "EncryptionKey" in json.dumps(resource["Properties"][key_property]), name
+        assert name.split("/")[1] in tls_only
+
+
+def test_nothing_is_made_by_hidden_functions(assembly: Assembly) -> None:
+    # Features of the CDK that need a custom resource bring functions with roles that nobody reviewed.
+    functions = [name for name, _ in assembly.resources("AWS::Lambda::Function")]
+    assert len(functions) == 1
+    types = {r["Type"] for stack in assembly.stacks.values() for r in stack["template"]["Resources"].values()}
+    assert not {t for t in types if t.startswith("Custom::") or t == "AWS::CloudFormation::CustomResource"}
+
+
+def test_nothing_that_may_be_replaced_has_a_name(assembly: Assembly) -> None:
+    for type, name_property in {
+        "AWS::IAM::Role": "RoleName",
+        "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
+        "AWS::SQS::Queue": "QueueName",
+        "AWS::SNS::Topic": "TopicName",
+        "AWS::Lambda::Function": "FunctionName",
+        "AWS::Logs::LogGroup": "LogGroupName",
+        "AWS::Events::Rule": "Name",
+        "AWS::Glue::Crawler": "Name",
+        "AWS::SageMaker::Model": "ModelName",
+        "AWS::SageMaker::EndpointConfig": "EndpointConfigName",
+        "AWS::SageMaker::Endpoint": "EndpointName",
+        "AWS::CloudWatch::Alarm": "AlarmName",
+    }.items():
+        for name, resource in assembly.resources(type):
+            assert name_property not in resource["Properties"], name

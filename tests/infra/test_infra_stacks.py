@@ -1,0 +1,76 @@
+"""The stacks as others see them: names, outputs, order, and that nothing has to be looked up to make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from infra_assembly import ENVIRONMENTS, STACKS, Assembly
+
+from infra.environment import load_environment
+from infra.repository import ROOT
+
+OUTPUTS = {
+    "data": {
+        "DatastoreId", "DatastoreArn", "ImportRoleArn", "KeyArn",
+        "InboxBucketName", "ImportBucketName", "ModelBucketName", "ResultBucketName",
+    },
+    "catalog": {
+        "DatabaseName", "WorkgroupName", "CatalogBucketName", "IndexFunctionName", "IndexQueueUrl",
+        "IndexDeadLetterQueueUrl",
+    },
+    "training": {"LungSegmentationPipelineName", "LungSegmentationModelPackageGroupName", "TrainingRoleArn"},
+    "inference": {"LungSegmentationEndpointName", "SuccessTopicArn", "FailureTopicArn", "InferenceRoleArn"},
+}  # fmt: skip
+"""What the workbench reads from each stack."""
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_stacks_of_an_environment(environment: str, synthesize: Callable[[str], Assembly]) -> None:
+    aws = load_environment(environment).aws
+    stacks = synthesize(environment).stacks
+    assert set(stacks) == set(STACKS)
+    for name, stack in stacks.items():
+        assert stack["properties"]["stackName"] == f"monai-{environment}-{name}"
+        assert stack["environment"] == f"aws://{aws.account}/{aws.region}"
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_outputs(assembly: Assembly, stack: str) -> None:
+    outputs = {name for name in assembly.template(stack)["Outputs"] if not name.startswith("ExportsOutput")}
+    assert outputs == OUTPUTS[stack]
+
+
+def test_only_the_data_stack_has_consumers(assembly: Assembly) -> None:
+    # So that every other stack can be changed, replaced and deleted on its own.
+    for name in ("catalog", "training", "inference"):
+        assert not [
+            output for output in assembly.template(name)["Outputs"] if output.startswith("ExportsOutput")
+        ]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_nothing_is_looked_up(environment: str, synthesize: Callable[[str], Assembly]) -> None:
+    folder = synthesize(environment).folder
+    for manifest in (folder / "manifest.json", folder / f"assembly-{environment}" / "manifest.json"):
+        assert not json.loads(manifest.read_text()).get("missing")
+
+
+def test_the_local_stacks_are_those_of_aws(synthesize: Callable[[str], Assembly]) -> None:
+    local, dev = synthesize("local"), synthesize("dev")
+    for stack in STACKS:
+        assert {
+            logical_id: resource["Type"]
+            for logical_id, resource in local.template(stack)["Resources"].items()
+        } == {
+            logical_id: resource["Type"] for logical_id, resource in dev.template(stack)["Resources"].items()
+        }
+
+
+def test_templates_are_what_the_command_line_deploys() -> None:
+    settings = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+    # The command line would add a resource to each stack that no test sees.
+    assert settings["versionReporting"] is False
+    assert settings["context"]["@aws-cdk/core:validateAgainstDefaultRules"] is True
+    assert settings["context"]["@aws-cdk/core:explicitStackTags"] is True
