@@ -1,0 +1,347 @@
+"""DICOM Segmentation objects (PS3.3 section A.51) from masks on a source's grid, and back onto a given grid.
+
+A segmentation must repeat the source's grouping attributes exactly: HealthImaging files it beside the
+source as a primary image set only then, and DICOMweb shows primary image sets only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from healthimaging.errors import GeometryMismatchError, SegmentationError
+from healthimaging.geometry import MATCH_TOLERANCE, Geometry, plane_directions
+
+BoolArray = npt.NDArray[np.bool_]
+
+GROUPING_ATTRIBUTES = ("PatientID", "StudyInstanceUID", "StudyID", "StudyDate", "AccessionNumber")
+"""What HealthImaging compares to decide whether a new instance is consistent with its study."""
+
+SEGMENTATION_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+
+_SMALLEST_FRAME = 8
+"""Pixels. highdicom 0.28.2 starts each frame of fewer on a byte of its own, which DICOM does not (PS3.5
+section 8.1.1).
+"""
+
+ARTIFICIAL_INTELLIGENCE: Code = codes.cid7162.ArtificialIntelligence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentDescription:
+    """What one segment is.
+
+    Attributes:
+        number: Segment number, from 1 without gaps.
+        label: For people.
+        category: For example `Code("123037004", "SCT", "Anatomical Structure")` (PS3.16 CID 7150).
+        type: For example `Code("39607008", "SCT", "Lung")` (PS3.16 CID 7151 and its extensions).
+        color: (red, green, blue), 0 to 255, for display; None leaves it to the viewer. DICOM stores CIELab,
+            so that reading back may differ by a step or two.
+    """
+
+    number: int
+    label: str
+    category: Code
+    type: Code
+    color: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelVolume:
+    """Masks on a grid.
+
+    Attributes:
+        array: (segments, slices, rows, columns) of bool, segments in the order of `segments`; segments may
+            overlap.
+        geometry: The grid of each mask.
+        segments: What each mask is, by segment number.
+    """
+
+    array: BoolArray
+    geometry: Geometry
+    segments: tuple[SegmentDescription, ...]
+
+
+def write_segmentation(
+    *,
+    source: Sequence[Dataset],
+    masks: npt.NDArray[np.generic],
+    segments: Sequence[SegmentDescription],
+    series_instance_uid: str,
+    sop_instance_uid: str,
+    series_number: int,
+    algorithm_name: str,
+    algorithm_version: str,
+    algorithm_family: Code = ARTIFICIAL_INTELLIGENCE,
+    series_description: str | None = None,
+    manufacturer: str = "MONAI on AWS",
+    manufacturer_model_name: str = "MONAI on AWS",
+    software_version: str = "1",
+    device_serial_number: str = "1",
+) -> Dataset:
+    """A binary segmentation of a source series.
+
+    Frames without a voxel are left out, except that a segmentation without any voxel keeps them all: it
+    says that nothing was found, and a DICOM image needs a frame.
+
+    Args:
+        source: The source's instances, header only or with pixels; `masks` are in their order.
+        masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on `source[k]`.
+        segments: One description a mask, numbered 1, 2, ... in order.
+        series_instance_uid: Of the new series.
+        sop_instance_uid: Of the new instance.
+        series_number: Of the new series.
+        algorithm_name: What made the masks.
+        algorithm_version: Its version.
+        algorithm_family: Its kind (PS3.16 CID 7162).
+        series_description: Of the new series.
+        manufacturer: Of the equipment that made the segmentation, that is the software.
+        manufacturer_model_name: Likewise.
+        software_version: Likewise.
+        device_serial_number: Likewise.
+
+    Raises:
+        SegmentationError: Masks, segments and source do not fit together, or the source lacks what a
+            segmentation must repeat.
+    """
+    _check_masks(source, masks, segments)
+    binary = masks.astype(bool, copy=False)
+    try:
+        dataset: Dataset = highdicom.seg.Segmentation(
+            source_images=[_with_empty_attributes(source[0]), *source[1:]],
+            pixel_array=np.ascontiguousarray(np.moveaxis(binary, 0, -1)).astype(np.uint8),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _to_highdicom(
+                    segment,
+                    highdicom.AlgorithmIdentificationSequence(
+                        name=algorithm_name, family=algorithm_family, version=algorithm_version
+                    ),
+                )
+                for segment in segments
+            ],
+            series_instance_uid=series_instance_uid,
+            series_number=series_number,
+            sop_instance_uid=sop_instance_uid,
+            instance_number=1,
+            manufacturer=manufacturer,
+            manufacturer_model_name=manufacturer_model_name,
+            software_versions=software_version,
+            device_serial_number=device_serial_number,
+            omit_empty_frames=bool(binary.any()),
+            content_label="SEGMENTATION",
+            series_description=series_description,
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        # Without the cause: it may quote the source's header, which is patient data.
+        msg = f"The segmentation cannot be built from this source: {type(error).__name__}"
+        raise SegmentationError(msg, sop_instance_uid=source[0].get("SOPInstanceUID")) from None
+    _repeat_grouping_attributes(source[0], dataset)
+    if len(dataset.PixelData) * 8 >= binary[0, 0].size * int(dataset.NumberOfFrames) + 8:
+        # The padding of odd pixel data is a null byte (PS3.5 section 8.1.1); highdicom 0.28.2 writes the
+        # digit 0.
+        dataset.PixelData = dataset.PixelData[:-1] + b"\0"
+    return dataset
+
+
+_TYPE_2_ATTRIBUTES = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Patient and study attributes that a segmentation must have, if only empty (DICOM PS3.3 sections C.7.1.1
+and C.7.2.1).
+"""
+
+
+def _with_empty_attributes(source: Dataset) -> Dataset:
+    """The source with empty attributes in place of missing ones, which stops highdicom; the caller's
+    dataset stays as it is.
+    """
+    completed = Dataset()
+    completed.update(source)
+    if hasattr(source, "file_meta"):
+        completed.file_meta = source.file_meta
+    for keyword in _TYPE_2_ATTRIBUTES:
+        if keyword not in completed:
+            setattr(completed, keyword, None)
+    return completed
+
+
+def _check_masks(
+    source: Sequence[Dataset], masks: npt.NDArray[np.generic], segments: Sequence[SegmentDescription]
+) -> None:
+    if not source or not segments:
+        msg = "A segmentation needs a source and at least one segment"
+        raise SegmentationError(msg)
+    slices = sum(int(dataset.get("NumberOfFrames") or 1) for dataset in source)
+    expected = (len(segments), slices, int(source[0].Rows), int(source[0].Columns))
+    if masks.shape != expected:
+        msg = f"Masks have shape {masks.shape}; segments and source ask for {expected}"
+        raise SegmentationError(msg)
+    if masks.dtype != np.bool_ and not np.isin(np.unique(masks), (0, 1)).all():
+        msg = "Masks hold other values than 0 and 1"
+        raise SegmentationError(msg)
+    if masks.shape[2] * masks.shape[3] < _SMALLEST_FRAME:
+        msg = f"Frames of {masks.shape[2]} x {masks.shape[3]} pixels cannot be packed"
+        raise SegmentationError(msg)
+    numbers = [segment.number for segment in segments]
+    if numbers != list(range(1, len(segments) + 1)):
+        msg = f"Segments must be numbered from 1 in order, got {numbers}"
+        raise SegmentationError(msg)
+
+
+def _to_highdicom(
+    segment: SegmentDescription, algorithm: highdicom.AlgorithmIdentificationSequence
+) -> highdicom.seg.SegmentDescription:
+    return highdicom.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=segment.label,
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.type,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=None if segment.color is None else highdicom.color.CIELabColor.from_rgb(*segment.color),
+    )
+
+
+def _repeat_grouping_attributes(source: Dataset, segmentation: Dataset) -> None:
+    for keyword in GROUPING_ATTRIBUTES:
+        if keyword in source:  # one that the source lacks is empty in the segmentation
+            segmentation[keyword] = deepcopy(source[keyword])
+
+
+def read_segmentation(dataset: Dataset, like: Geometry, *, tolerance: float = MATCH_TOLERANCE) -> LabelVolume:
+    """The masks of a binary segmentation on a given grid. Nothing is resampled: each frame must lie on a
+    slice of the grid.
+
+    Args:
+        dataset: The segmentation, with pixel data.
+        like: The grid, usually that of the source volume; slices without a frame are empty.
+        tolerance: Largest distance of corresponding voxels, as a fraction of the smallest voxel side.
+
+    Raises:
+        SegmentationError: Not a binary segmentation, or a damaged one.
+        GeometryMismatchError: A frame does not lie on the grid.
+    """
+    uid = str(dataset.get("SOPInstanceUID"))
+    if dataset.get("SOPClassUID") != SEGMENTATION_SOP_CLASS or dataset.get("SegmentationType") != "BINARY":
+        msg = "The instance is not a binary segmentation"
+        raise SegmentationError(msg, sop_instance_uid=uid)
+    _require_frame_of_reference(dataset, like)
+    segments = tuple(_segment(item) for item in dataset.SegmentSequence)
+    rank = {segment.number: s for s, segment in enumerate(segments)}
+    frames = _frames(dataset, uid)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if len(groups) != len(frames):
+        msg = f"{len(frames)} frames have {len(groups)} functional groups"
+        raise SegmentationError(msg, sop_instance_uid=uid)
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    array = np.zeros((len(segments), *like.shape), dtype=bool)
+    filled: set[tuple[int, int]] = set()
+    for number, (group, frame) in enumerate(zip(groups, frames, strict=True), start=1):
+        macros = (group, shared[0])
+        segment_number = int(
+            _macro(macros, "SegmentIdentificationSequence", uid, number).ReferencedSegmentNumber
+        )
+        k = _slice_index(macros, frame.shape, like, tolerance=tolerance, uid=uid, number=number)
+        if segment_number not in rank or (segment_number, k) in filled:
+            msg = f"Segment {segment_number} is not described, or has two frames in one slice"
+            raise SegmentationError(msg, sop_instance_uid=uid, frame_number=number)
+        filled.add((segment_number, k))
+        array[rank[segment_number], k] = frame
+    return LabelVolume(array=array, geometry=like, segments=segments)
+
+
+def _require_frame_of_reference(dataset: Dataset, like: Geometry) -> None:
+    theirs = dataset.get("FrameOfReferenceUID")
+    if theirs and like.frame_of_reference_uid and theirs != like.frame_of_reference_uid:
+        msg = "The segmentation belongs to another frame of reference than the grid"
+        raise GeometryMismatchError(msg, sop_instance_uid=dataset.get("SOPInstanceUID"))
+
+
+def _frames(dataset: Dataset, uid: str) -> BoolArray:
+    """(frames, rows, columns)"""
+    try:
+        pixels = dataset.pixel_array
+    except (ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
+        msg = f"The pixel data cannot be decoded: {type(error).__name__}"
+        raise SegmentationError(msg, sop_instance_uid=uid) from error
+    frames: BoolArray = (pixels[None] if pixels.ndim == 2 else pixels).astype(bool)
+    return frames
+
+
+def _macro(macros: Sequence[Dataset], keyword: str, uid: str, number: int) -> Dataset:
+    """The functional group item that holds for a frame: its own, else the shared one (PS3.3 section
+    C.7.6.16).
+    """
+    for macro in macros:
+        items = macro.get(keyword)
+        if items:
+            item: Dataset = items[0]
+            return item
+    msg = f"A frame has no {keyword}"
+    raise SegmentationError(msg, sop_instance_uid=uid, frame_number=number)
+
+
+def _slice_index(
+    macros: Sequence[Dataset],
+    shape: tuple[int, ...],
+    like: Geometry,
+    *,
+    tolerance: float,
+    uid: str,
+    number: int,
+) -> int:
+    """The slice of the grid that a frame lies on: three of its corners must be those of the slice."""
+    position = np.array(
+        _macro(macros, "PlanePositionSequence", uid, number).ImagePositionPatient, dtype=float
+    )
+    orientation = _macro(macros, "PlaneOrientationSequence", uid, number).ImageOrientationPatient
+    spacing = _macro(macros, "PixelMeasuresSequence", uid, number).PixelSpacing
+    slices, rows, columns = like.shape
+    if shape != (rows, columns):
+        msg = f"A frame has {shape} (rows, columns), the grid has {(rows, columns)}"
+        raise GeometryMismatchError(msg, sop_instance_uid=uid, frame_number=number)
+    along_row, along_column, _ = plane_directions([float(x) for x in orientation])
+    corners = np.array(
+        [
+            position,
+            position + along_row * float(spacing[1]) * (columns - 1),
+            position + along_column * float(spacing[0]) * (rows - 1),
+        ]
+    )
+    k = int(np.round(like.to_index(position)[2]))
+    expected = like.to_patient([(0, 0, k), (columns - 1, 0, k), (0, rows - 1, k)])
+    shift = float(np.linalg.norm(corners - expected, axis=1).max())
+    if not 0 <= k < slices or shift > tolerance * min(like.spacing):
+        msg = f"A frame lies {shift:.3f} mm off the nearest slice of the grid (slice {k} of {slices})"
+        raise GeometryMismatchError(msg, sop_instance_uid=uid, frame_number=number)
+    return k
+
+
+def _segment(item: Dataset) -> SegmentDescription:
+    lab = item.get("RecommendedDisplayCIELabValue")
+    color = None
+    if lab:
+        red, green, blue = highdicom.color.CIELabColor.from_dicom_value(lab).to_rgb()
+        color = (int(red), int(green), int(blue))
+    return SegmentDescription(
+        number=int(item.SegmentNumber),
+        label=str(item.SegmentLabel),
+        category=_code(item.SegmentedPropertyCategoryCodeSequence[0]),
+        type=_code(item.SegmentedPropertyTypeCodeSequence[0]),
+        color=color,
+    )
+
+
+def _code(item: Dataset) -> Code:
+    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))

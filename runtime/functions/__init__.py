@@ -1,0 +1,1 @@
+"""Event functions: one folder a function, each with its handler and its own requirements."""

@@ -1,0 +1,132 @@
+"""A datastore on the local cloud, filled by an import job as a user would fill it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import boto3
+from pydicom import Dataset
+
+from healthimaging import DicomWeb, ImageSet, ImageSetRef, connect
+
+IMPORT_SECONDS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """One datastore and the connector's clients for it."""
+
+    datastore_id: str
+    bucket: str
+    role_arn: str
+    s3: Any
+    client: Any
+
+    @classmethod
+    def create(cls, cloud: Any, **datastore: Any) -> Archive:
+        """Makes bucket, import role and datastore anew."""
+        name = f"connector-{uuid.uuid4().hex[:12]}"
+        s3, iam = cloud.client("s3"), cloud.client("iam")
+        s3.create_bucket(Bucket=name)
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+        role = iam.create_role(
+            RoleName=name,
+            AssumeRolePolicyDocument=_policy(
+                {**trust, "Principal": {"Service": "medical-imaging.amazonaws.com"}}
+            ),
+        )
+        allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject", "s3:PutObject"]}
+        iam.put_role_policy(
+            RoleName=name,
+            PolicyName="import",
+            PolicyDocument=_policy(
+                {**allowed, "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]}
+            ),
+        )
+        session = boto3.Session(
+            aws_access_key_id=cloud.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=cloud.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=cloud.region,
+        )
+        client = connect(session, endpoint_url=cloud.endpoint_url)
+        created = client.create_datastore(datastoreName=name, **datastore)
+        return cls(
+            datastore_id=created["datastoreId"],
+            bucket=name,
+            role_arn=role["Role"]["Arn"],
+            s3=s3,
+            client=client,
+        )
+
+    def import_files(self, files: Mapping[str, bytes]) -> dict[str, ImageSetRef]:
+        """Imports files in one job; returns what each one became, without those that were refused."""
+        folder = f"input/{uuid.uuid4().hex[:8]}/"
+        for name, data in files.items():
+            self.s3.put_object(Bucket=self.bucket, Key=folder + name, Body=data)
+        job_id = self.client.start_dicom_import_job(
+            datastoreId=self.datastore_id,
+            dataAccessRoleArn=self.role_arn,
+            inputS3Uri=f"s3://{self.bucket}/{folder}",
+            outputS3Uri=f"s3://{self.bucket}/output/",
+        )["jobId"]
+        named = {"datastoreId": self.datastore_id, "jobId": job_id}
+        deadline = time.monotonic() + IMPORT_SECONDS
+        while True:
+            job = self.client.get_dicom_import_job(**named)["jobProperties"]
+            if job["jobStatus"] in ("COMPLETED", "FAILED"):
+                break
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+        assert job["jobStatus"] == "COMPLETED", job
+        output = f"output/{self.datastore_id}-DicomImport-{job_id}/"
+        if (
+            json.loads(self._object(output + "job-output-manifest.json"))["jobSummary"][
+                "numberOfImportedFiles"
+            ]
+            == 0
+        ):
+            return {}
+        lines = self._object(output + "SUCCESS/success.ndjson").splitlines()
+        return {
+            found["inputFile"].rsplit("/", 1)[1]: ImageSetRef(
+                datastore_id=self.datastore_id,
+                image_set_id=found["importResponse"]["imageSetId"],
+                version_id=str(found["importResponse"]["imageSetVersion"]),
+            )
+            for found in map(json.loads, lines)
+        }
+
+    def _object(self, key: str) -> bytes:
+        data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return data
+
+    def image_set(self, datasets: Sequence[Dataset]) -> ImageSet:
+        """Imports datasets, all of which must become one image set, and opens it."""
+        found = self.import_files({f"{k:05}.dcm": file_of(dataset) for k, dataset in enumerate(datasets)})
+        assert len(found) == len(datasets)
+        (ref,) = set(found.values())
+        return self.open(ref.image_set_id)
+
+    def open(self, image_set_id: str, version: str | None = None) -> ImageSet:
+        return ImageSet.open(self.client, self.datastore_id, image_set_id, version)
+
+    @property
+    def web(self) -> DicomWeb:
+        return DicomWeb(self.client, self.datastore_id)
+
+
+def _policy(statement: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def file_of(dataset: Dataset) -> bytes:
+    """A dataset as a DICOM file."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()

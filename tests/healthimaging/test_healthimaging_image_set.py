@@ -1,0 +1,404 @@
+"""Image sets over a fake service: volumes, order, rescale, laziness, and every way in which frames fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+from fake_healthimaging import (
+    DATASTORE,
+    IMAGE_SET,
+    SERIES_UID,
+    FakeService,
+    client_error,
+    crc32,
+    ct_series,
+    image_set,
+    instance,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthimaging import ImageSet
+from healthimaging.errors import (
+    DuplicatePositionError,
+    FrameChecksumError,
+    FrameDecodeError,
+    FrameUnavailableError,
+    GeometryError,
+    ImageSetNotFoundError,
+    MissingGeometryError,
+    ServiceError,
+    VolumeError,
+)
+from healthimaging.volume import rescale
+
+
+def opened(service: FakeService, version: str | None = None) -> ImageSet:
+    return ImageSet.open(service, DATASTORE, IMAGE_SET, version)
+
+
+def record(service: FakeService, k: int) -> dict[str, Any]:
+    """The k-th instance of the document."""
+    instances = service.document["Study"]["Series"][SERIES_UID]["Instances"]
+    made: dict[str, Any] = list(instances.values())[k]
+    return made
+
+
+def test_volume_is_the_source_in_geometric_order() -> None:
+    service, hu = ct_series()
+    (volume,) = opened(service).volumes()
+    assert volume.array.dtype == np.int16
+    assert np.array_equal(volume.array, hu)
+    assert volume.geometry.shape == hu.shape
+    assert volume.geometry.spacing == (1, 2, 2.5)
+    assert volume.geometry.origin == (-10, -20, 0)
+    assert volume.geometry.frame_of_reference_uid == "1.2.3.9"
+    # InstanceNumber runs the other way in this series, and does not matter.
+    assert volume.instance_uids == tuple(f"{SERIES_UID}.{7 - k}" for k in range(7))
+    assert volume.modality == "CT"
+
+
+def test_identity_of_what_was_opened() -> None:
+    service, _ = ct_series()
+    service.version = "5"
+    service.is_primary = False
+    found = opened(service)
+    assert str(found.ref) == f"{DATASTORE}/{IMAGE_SET}@5"
+    assert not found.is_primary
+    assert opened(service, "2").ref.version_id == "2"
+
+
+def test_instance_without_number_is_a_slice_like_any_other() -> None:
+    service, hu = ct_series()
+    for k in range(7):
+        record(service, k)["DICOM"]["InstanceNumber"] = None
+    assert np.array_equal(opened(service).volumes()[0].array, hu)
+    assert len(opened(service).datasets()) == 7
+
+
+def test_frames_come_in_the_order_of_the_metadata() -> None:
+    service, _ = ct_series()
+    frames = list(opened(service).frames())
+    assert [frame.instance_uid for frame in frames] == [
+        i.sop_instance_uid for i in opened(service).metadata.instances
+    ]
+    assert {frame.number for frame in frames} == {1}
+    assert frames[0].pixels.dtype == np.uint16
+
+
+def multi_frame(frames: int) -> FakeService:
+    rng = np.random.default_rng(3)
+    pixels = [rng.integers(0, 100, size=(4, 5), dtype=np.int16) for _ in range(frames)]
+    built = [instance(p, number=1, position=(0, 0, 0), RescaleIntercept="0") for p in pixels]
+    first, _ = built[0]
+    first["ImageFrames"] = [{**made["ImageFrames"][0], "ID": f"f{k}"} for k, (made, _) in enumerate(built)]
+    dicom = first["DICOM"]
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        del dicom[keyword]
+    dicom["NumberOfFrames"] = str(frames)
+    dicom["SharedFunctionalGroupsSequence"] = [
+        {
+            "PixelMeasuresSequence": [{"PixelSpacing": ["1", "1"], "SliceThickness": "3"}],
+            "PlaneOrientationSequence": [{"ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"]}],
+        }
+    ]
+    dicom["PerFrameFunctionalGroupsSequence"] = [
+        {
+            "PlanePositionSequence": [{"ImagePositionPatient": ["0", "0", str(-3 * k)]}],
+            "PixelValueTransformationSequence": [{"RescaleSlope": "2", "RescaleIntercept": str(k)}],
+        }
+        for k in range(frames)
+    ]
+    service = image_set([(first, b"")])
+    service.frames = {f"f{k}": data for k, (_, data) in enumerate(built)}
+    return service
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 40])
+def test_multi_frame_instances_are_complete(frames: int) -> None:
+    service = multi_frame(frames)
+    (volume,) = opened(service).volumes()
+    assert volume.geometry.shape == (frames, 4, 5)
+    stored = [frame.pixels for frame in opened(service).frames()]
+    assert len(stored) == frames
+    # Positions descend with the frame number: the last frame is the lowest slice.
+    for k, frame_number in enumerate(volume.frame_numbers):
+        assert frame_number == frames - k
+        assert np.array_equal(volume.array[k], stored[frame_number - 1] * 2 + frame_number - 1)
+
+
+def test_per_frame_groups_must_match_the_frames() -> None:
+    service = multi_frame(3)
+    record(service, 0)["DICOM"]["PerFrameFunctionalGroupsSequence"].pop()
+    with pytest.raises(MissingGeometryError, match="2 per-frame groups for 3 frames"):
+        opened(service).volumes()
+
+
+def test_geometry_is_checked_before_any_frame_is_fetched() -> None:
+    service, _ = ct_series()
+    record(service, 2)["DICOM"]["ImagePositionPatient"] = None
+    with pytest.raises(MissingGeometryError) as caught:
+        opened(service).volumes()
+    assert caught.value.image_set_id == IMAGE_SET
+    assert caught.value.sop_instance_uid == record(service, 2)["DICOM"]["SOPInstanceUID"]
+    assert service.requested == []
+
+
+def test_two_instances_at_one_place_name_series_and_instance() -> None:
+    service, _ = ct_series()
+    record(service, 0)["DICOM"]["ImagePositionPatient"] = record(service, 1)["DICOM"]["ImagePositionPatient"]
+    with pytest.raises(DuplicatePositionError) as caught:
+        opened(service).volumes()
+    assert caught.value.series_instance_uid == SERIES_UID
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"RescaleSlope": "x"}, VolumeError, "RescaleSlope is not a number"),
+        ({"RescaleSlope": "0"}, VolumeError, "RescaleSlope is 0"),
+        ({"ModalityLUTSequence": [{"LUTData": "AA=="}]}, VolumeError, "Modality LUT"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, VolumeError, "PALETTE COLOR"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, VolumeError, "RGB"),
+        ({"Rows": 8}, VolumeError, "the first has"),
+        ({"PixelSpacing": ["0", "1"]}, GeometryError, "not positive"),
+    ],
+)
+def test_what_is_no_volume_is_refused(changed: dict[str, Any], error: type[Exception], message: str) -> None:
+    service, _ = ct_series()
+    record(service, 3)["DICOM"].update(changed)
+    with pytest.raises(error, match=message) as caught:
+        opened(service).volumes()
+    assert record(service, 3)["DICOM"]["SOPInstanceUID"] in str(caught.value)
+
+
+def test_instance_without_frames_in_a_volume_is_an_error_not_a_gap() -> None:
+    service, _ = ct_series()
+    record(service, 3)["ImageFrames"] = []
+    with pytest.raises(VolumeError, match="without frames"):
+        opened(service).volumes()
+
+
+# Values ----------------------------------------------------------------------------------------------
+
+
+def test_first_slice_positive_later_negative_does_not_wrap() -> None:
+    built = [
+        instance(np.full((2, 2), value, np.int16), number=k, position=(0, 0, k), RescaleIntercept="0")
+        for k, value in enumerate((100, -1000))
+    ]
+    (volume,) = opened(image_set(built)).volumes()
+    assert volume.array[:, 0, 0].tolist() == [100, -1000]
+
+
+def test_signed_and_unsigned_slices_in_one_volume() -> None:
+    low = instance(np.full((2, 2), -5, np.int16), number=1, position=(0, 0, 0), RescaleIntercept="0")
+    high = instance(np.full((2, 2), 60000, np.uint16), number=2, position=(0, 0, 1), RescaleIntercept="0")
+    (volume,) = opened(image_set([low, high])).volumes()
+    assert volume.array[:, 0, 0].tolist() == [-5, 60000]
+    assert volume.array.dtype == np.int32
+
+
+def test_fractional_slope_of_one_slice_makes_the_volume_float() -> None:
+    built = [
+        instance(np.full((2, 2), 3, np.uint16), number=k, position=(0, 0, k), RescaleSlope=slope)
+        for k, slope in enumerate(("1", "0.25"))
+    ]
+    (volume,) = opened(image_set(built)).volumes()
+    assert volume.array.dtype == np.float32
+    assert volume.array[:, 0, 0].tolist() == [-1021, -1023.25]
+
+
+@given(
+    st.sampled_from([np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32]),
+    st.lists(
+        st.tuples(st.integers(-70000, 70000), st.sampled_from([1, 1, 1, -1, 2, 1000])), min_size=1, max_size=4
+    ),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_rescale_is_exact_arithmetic(
+    dtype: Any, lines: list[tuple[int, int]], extremes: bool, random: Any
+) -> None:
+    limits = np.iinfo(dtype)
+    span = (limits.min, limits.max) if extremes else (max(limits.min, -3000), min(limits.max, 3000))
+    stored = np.array(
+        [[[random.randint(*span) for _ in range(3)] for _ in range(2)] for _ in lines], dtype=dtype
+    )
+    expected = [
+        [[int(v) * slope + intercept for v in row] for row in plane]
+        for plane, (intercept, slope) in zip(stored, lines, strict=True)
+    ]
+    values = rescale(
+        stored,
+        slopes=[slope for _, slope in lines],
+        intercepts=[intercept for intercept, _ in lines],
+        lows=[int(plane.min()) for plane in stored],
+        highs=[int(plane.max()) for plane in stored],
+    )
+    assert values.tolist() == expected
+    assert values.dtype.kind == "i"
+
+
+# Failing frames --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code", ["ResourceNotFoundException", "ThrottlingException", "AccessDeniedException"]
+)
+def test_frame_that_the_service_refuses_is_named(code: str) -> None:
+    service, _ = ct_series()
+    lost = record(service, 4)
+    service.frames[lost["ImageFrames"][0]["ID"]] = client_error(code)
+    with pytest.raises(FrameUnavailableError, match=code) as caught:
+        opened(service).volumes()
+    assert caught.value.code == code
+    assert caught.value.sop_instance_uid == lost["DICOM"]["SOPInstanceUID"]
+    assert caught.value.frame_number == 1
+    assert caught.value.image_set_id == IMAGE_SET
+
+
+def test_corrupted_frame_is_refused() -> None:
+    service, _ = ct_series()
+    one, two = record(service, 0), record(service, 1)
+    service.frames[one["ImageFrames"][0]["ID"]] = service.frames[two["ImageFrames"][0]["ID"]]
+    with pytest.raises(FrameChecksumError):
+        opened(service).volumes()
+    with pytest.raises(FrameChecksumError):
+        opened(service).datasets()
+
+
+class BreakingBody:
+    def __init__(self, data: bytes, error: Exception) -> None:
+        self._data, self._error = data, error
+
+    def read(self) -> bytes:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IncompleteReadError(actual_bytes=3, expected_bytes=9),
+        ReadTimeoutError(endpoint_url="x"),
+        ResponseStreamingError(error="x"),
+        ConnectionResetError(),
+    ],
+)
+@pytest.mark.parametrize("failures", [1, 99])
+def test_connection_that_breaks_in_the_body(
+    error: Exception, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    service, hu = ct_series()
+    answer = service.get_image_frame
+    broken: dict[str, int] = {}
+    lock = threading.Lock()
+
+    def breaking(**params: Any) -> dict[str, Any]:
+        frame_id = params["imageFrameInformation"]["imageFrameId"]
+        with lock:
+            broken[frame_id] = broken.get(frame_id, 0) + 1
+            fails = broken[frame_id] <= failures
+        return {"imageFrameBlob": BreakingBody(b"", error)} if fails else answer(**params)
+
+    monkeypatch.setattr(service, "get_image_frame", breaking)
+    if failures == 1:
+        assert np.array_equal(opened(service).volumes()[0].array, hu)
+    else:
+        with pytest.raises(FrameUnavailableError, match=type(error).__name__):
+            opened(service).volumes()
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("frame")}
+
+
+def test_closing_early_stops_the_work_and_the_threads() -> None:
+    service = multi_frame(400)
+    frames = opened(service).frames()
+    next(frames)
+    assert isinstance(frames, Generator)
+    frames.close()
+    assert len(service.requested) < 100
+    assert threads() == set()
+
+
+def test_an_error_leaves_no_threads() -> None:
+    service = multi_frame(100)
+    service.frames["f3"] = b""
+    with pytest.raises(FrameDecodeError):
+        list(opened(service).frames())
+    assert threads() == set()
+
+
+def test_memory_is_bounded_by_the_window_not_by_the_image_set() -> None:
+    service = multi_frame(400)
+    frames = opened(service).frames()
+    for taken, _ in enumerate(frames, start=1):
+        assert len(service.requested) <= taken + 2 * 16
+        if taken == 100:
+            break
+
+
+# Opening ---------------------------------------------------------------------------------------------
+
+
+def test_unknown_image_set() -> None:
+    service, _ = ct_series()
+    with pytest.raises(ImageSetNotFoundError, match="does not exist"):
+        ImageSet.open(service, DATASTORE, "2" * 32)
+
+
+def test_deleted_image_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = ct_series()
+    monkeypatch.setattr(service, "get_image_set", lambda **_: {"imageSetState": "DELETED", "versionId": "2"})
+    with pytest.raises(ImageSetNotFoundError, match="deleted"):
+        opened(service)
+
+
+def test_service_errors_have_operation_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = ct_series()
+
+    def refuse(**_: Any) -> Any:
+        raise client_error("AccessDeniedException", "GetImageSetMetadata")
+
+    monkeypatch.setattr(service, "get_image_set_metadata", refuse)
+    with pytest.raises(ServiceError) as caught:
+        opened(service)
+    assert (caught.value.operation, caught.value.code) == ("GetImageSetMetadata", "AccessDeniedException")
+
+
+def test_version_that_changes_while_reading_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = ct_series()
+    asked: list[str] = []
+    answer = service.get_image_set_metadata
+
+    def watching(**params: str) -> dict[str, Any]:
+        asked.append(params["versionId"])
+        return answer(**params)
+
+    monkeypatch.setattr(service, "get_image_set_metadata", watching)
+    service.version = "3"
+    found = opened(service)
+    service.version = "4"
+    assert asked == ["3"]
+    assert found.ref.version_id == "3"
+
+
+def test_empty_metadata_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = ct_series()
+    monkeypatch.setattr(service, "get_image_set_metadata", lambda **_: {"imageSetMetadataBlob": BytesIO(b"")})
+    with pytest.raises(Exception, match="cannot be read"):
+        opened(service)
+
+
+def test_checksum_helper_is_little_endian() -> None:
+    assert crc32(np.array([1], ">u2")) == crc32(np.array([1], "<u2"))

@@ -1,0 +1,322 @@
+"""The index function over fake services: what it writes and deletes, in any order and however often."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from datetime import UTC, date, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from botocore.exceptions import ClientError
+
+from healthimaging.catalog_rows import SERIES_COLUMNS, TABLES, catalog_rows, schema
+from healthimaging.metadata import ImageSetMetadata
+from runtime.functions.index import handler
+from runtime.functions.index.tables import arrow_schema, arrow_type, parquet
+
+DATASTORE = "d" * 32
+IMAGE_SET = "1" * 32
+
+
+def document(description: str = "Thorax") -> dict[str, Any]:
+    def instance(number: int) -> dict[str, Any]:
+        return {
+            "DICOM": {
+                "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+                "SOPInstanceUID": f"1.2.3.4.{number}",
+                "InstanceNumber": f"{number} ",
+                "Rows": 512,
+                "Columns": 256,
+                "SliceThickness": "2.5",
+                "PixelSpacing": ["0.7", "0.8 "],
+                "ImagePositionPatient": ["0", "0", str(number)],
+                "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
+                "ImageType": ["ORIGINAL", "PRIMARY"],
+                "AcquisitionNumber": None,
+                "BitsStored": 12,
+            },
+            "StoredTransferSyntaxUID": "1.2.840.10008.1.2.4.202",
+            "ImageFrames": [{"ID": f"f{number}"}],
+        }
+
+    return {
+        "SchemaVersion": "1.1",
+        "DatastoreID": DATASTORE,
+        "ImageSetID": IMAGE_SET,
+        "Patient": {"DICOM": {"PatientID": "P1 ", "PatientBirthDate": "19700230", "PatientSex": "F"}},
+        "Study": {
+            "DICOM": {"StudyInstanceUID": "1.2.3", "StudyDate": "20240229", "StudyDescription": description},
+            "Series": {
+                "1.2.3.4": {
+                    "DICOM": {
+                        "SeriesInstanceUID": "1.2.3.4",
+                        "Modality": "CT",
+                        "SeriesNumber": "3 ",
+                        "BodyPartExamined": None,
+                    },
+                    "Instances": {f"1.2.3.4.{k}": instance(k) for k in (1, 2)},
+                }
+            },
+        },
+    }
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "m"}}, "GetImageSet")
+
+
+class Datastore:
+    """The two calls of HealthImaging that the function makes, over documents by version."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, dict[str, Any]] = {"1": document()}
+        self.state = "ACTIVE"
+        self.fails: str | None = None
+        self.metadata_calls = 0
+
+    def get_image_set(self, **params: str) -> dict[str, Any]:
+        if self.fails:
+            raise refusal(self.fails)
+        if params["imageSetId"] != IMAGE_SET:
+            raise refusal("ResourceNotFoundException")
+        return {"imageSetState": self.state, "versionId": max(self.versions, key=int), "isPrimary": True}
+
+    def get_image_set_metadata(self, **params: str) -> dict[str, Any]:
+        self.metadata_calls += 1
+        text = json.dumps(self.versions[params["versionId"]]).encode()
+        return {"imageSetMetadataBlob": BytesIO(gzip.compress(text))}
+
+
+class Bucket:
+    """S3's two calls."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.puts = 0
+        self.on_put: Any = None
+
+    def put_object(self, **params: Any) -> None:
+        assert params["Bucket"] == "catalog"
+        self.puts += 1
+        self.objects[params["Key"]] = params["Body"]
+        if self.on_put is not None:
+            self.on_put()
+
+    def delete_object(self, **params: Any) -> None:
+        self.objects.pop(params["Key"], None)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        data = self.objects[f"{table}/{DATASTORE}/{IMAGE_SET}.parquet"]
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+        return rows
+
+
+@pytest.fixture
+def datastore() -> Datastore:
+    return Datastore()
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+@pytest.fixture(autouse=True)
+def _services(monkeypatch: pytest.MonkeyPatch, datastore: Datastore, bucket: Bucket) -> None:
+    monkeypatch.setenv("CATALOG_BUCKET", "catalog")
+    monkeypatch.setattr(handler, "connect", lambda: datastore)
+    monkeypatch.setattr(handler.boto3, "client", lambda _name: bucket)
+
+
+def message(message_id: str = "m", spelling: str = "imagesetId", **detail: Any) -> dict[str, Any]:
+    event = {
+        "source": "aws.medical-imaging",
+        "detail-type": "Image Set Created",
+        "detail": {"datastoreId": DATASTORE, spelling: IMAGE_SET, "imageSetVersion": "1", **detail},
+    }
+    return {"messageId": message_id, "body": json.dumps(event)}
+
+
+def handle(*messages: dict[str, Any]) -> list[str]:
+    answer = handler.handle({"Records": list(messages)}, None)
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+@pytest.mark.parametrize("spelling", ["imagesetId", "imageSetId"])
+def test_writes_one_typed_object_a_table(bucket: Bucket, spelling: str) -> None:
+    assert handle(message(spelling=spelling)) == []
+    assert set(bucket.objects) == {f"{table}/{DATASTORE}/{IMAGE_SET}.parquet" for table in TABLES}
+    (series,) = bucket.rows("series")
+    assert series["patient_id"] == "P1"
+    assert series["patient_birth_date"] is None  # 30 February
+    assert series["study_date"] == date(2024, 2, 29)
+    assert series["series_number"] == 3
+    assert series["body_part_examined"] is None
+    assert (series["rows"], series["columns"], series["slice_thickness"]) == (512, 256, 2.5)
+    assert series["pixel_spacing"] == [0.7, 0.8]
+    assert series["number_of_instances"] == 2
+    assert series["number_of_frames"] == 2
+    assert series["version_id"] == 1
+    assert series["is_primary"] is True
+    assert abs((datetime.now(UTC).replace(tzinfo=None) - series["indexed_at"]).total_seconds()) < 60
+    instances = bucket.rows("instances")
+    assert [row["instance_number"] for row in instances] == [1, 2]
+    assert instances[1]["image_position_patient"] == [0, 0, 2]
+    assert instances[0]["image_type"] == ["ORIGINAL", "PRIMARY"]
+
+
+def test_latest_version_is_written_whatever_the_event_says(datastore: Datastore, bucket: Bucket) -> None:
+    datastore.versions["2"] = document("Abdomen")
+    assert handle(message(imageSetVersion="1")) == []
+    assert bucket.rows("series")[0]["study_description"] == "Abdomen"
+    assert bucket.rows("series")[0]["version_id"] == 2
+
+
+def test_duplicates_in_a_batch_are_read_once(datastore: Datastore) -> None:
+    assert handle(message("a"), message("b"), message("c")) == []
+    assert datastore.metadata_calls == 1
+
+
+def test_version_that_appears_while_writing_wins(datastore: Datastore, bucket: Bucket) -> None:
+    def new_version() -> None:
+        bucket.on_put = None
+        datastore.versions["2"] = document("Abdomen")
+
+    bucket.on_put = new_version
+    assert handle(message()) == []
+    assert bucket.rows("series")[0]["version_id"] == 2
+    assert bucket.rows("instances")[0]["version_id"] == 2
+
+
+def test_deletion_while_writing_wins(datastore: Datastore, bucket: Bucket) -> None:
+    def delete() -> None:
+        datastore.state = "DELETED"
+
+    bucket.on_put = delete
+    assert handle(message()) == []
+    assert bucket.objects == {}
+
+
+def test_image_set_that_never_rests_goes_back_to_the_queue(datastore: Datastore, bucket: Bucket) -> None:
+    def again() -> None:
+        datastore.versions[str(len(datastore.versions) + 1)] = document()
+
+    bucket.on_put = again
+    assert handle(message("m1")) == ["m1"]
+
+
+@pytest.mark.parametrize("gone", ["state", "not found"])
+def test_rows_of_a_deleted_image_set_are_deleted(datastore: Datastore, bucket: Bucket, gone: str) -> None:
+    assert handle(message()) == []
+    if gone == "state":
+        datastore.state = "DELETED"
+    else:
+        datastore.fails = "ResourceNotFoundException"
+    assert handle(message()) == []
+    assert bucket.objects == {}
+    assert handle(message()) == []  # and again, harmlessly
+
+
+def test_only_failed_messages_are_delivered_again(datastore: Datastore, bucket: Bucket) -> None:
+    assert handle({"messageId": "bad", "body": "{"}, message("good")) == ["bad"]
+    assert bucket.objects
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "null",
+        '{"detail": {}}',
+        '{"detail": {"imageSetId": "x"}}',
+        '{"detail": {"imageSetId": 1, "datastoreId": 2}}',
+    ],
+)
+def test_malformed_messages_fail_and_so_reach_the_dead_letter_queue(body: str) -> None:
+    assert handle({"messageId": "m", "body": body}) == ["m"]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException"])
+def test_refusals_are_tried_again_and_named_in_the_log(
+    datastore: Datastore, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    datastore.fails = code
+    with caplog.at_level(logging.INFO):
+        assert handle(message("m9")) == ["m9"]
+    assert code in caplog.text
+    assert "m9" in caplog.text
+
+
+def test_logs_have_no_patient_data(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        handle(message())
+    assert IMAGE_SET in caplog.text
+    assert "P1" not in caplog.text
+
+
+# Rows, schema file and Arrow schema are one ----------------------------------------------------------
+
+
+def test_schema_file_is_the_schema() -> None:
+    file = Path(handler.__file__).with_name("schema.json")
+    assert json.loads(file.read_text(encoding="utf-8")) == schema()
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_rows_have_exactly_the_columns_and_their_types(table: str) -> None:
+    rows = catalog_rows(
+        ImageSetMetadata.from_document(document()),
+        version_id=1,
+        is_primary=None,
+        indexed_at=datetime(2024, 1, 1),
+    )[table]
+    for row in rows:
+        assert list(row) == [column.name for column in TABLES[table]]
+    read = pq.read_table(pa.BufferReader(parquet(table, rows)))
+    assert read.schema.equals(arrow_schema(table), check_metadata=False)
+    assert [field.type for field in arrow_schema(table)] == [arrow_type(c.type) for c in TABLES[table]]
+
+
+def test_nothing_known_makes_a_row_of_nulls() -> None:
+    empty = {
+        "DatastoreID": DATASTORE,
+        "ImageSetID": IMAGE_SET,
+        "Study": {"Series": {"1.2": {"Instances": {"1.2.3": {}}}}},
+    }
+    rows = catalog_rows(
+        ImageSetMetadata.from_document(empty), version_id=1, is_primary=True, indexed_at=datetime(2024, 1, 1)
+    )
+    (series,) = rows["series"]
+    assert series["number_of_instances"] == 1
+    assert series["sop_class_uids"] == []
+    assert series["study_date"] is None
+    for table, made in rows.items():
+        assert parquet(table, made)
+
+
+def test_instances_that_differ_leave_the_series_value_open() -> None:
+    made = document()
+    made["Study"]["Series"]["1.2.3.4"]["Instances"]["1.2.3.4.2"]["DICOM"].update(
+        {"Rows": 128, "SliceThickness": "oops", "InstanceNumber": "99999999999"}
+    )
+    rows = catalog_rows(
+        ImageSetMetadata.from_document(made), version_id=1, is_primary=True, indexed_at=datetime(2024, 1, 1)
+    )
+    assert rows["series"][0]["rows"] is None
+    assert rows["series"][0]["slice_thickness"] is None
+    assert rows["series"][0]["columns"] == 256
+    assert rows["instances"][1]["instance_number"] is None
+    assert parquet("instances", rows["instances"])
+
+
+def test_names_are_unique_and_commented() -> None:
+    names = [column.name for column in SERIES_COLUMNS]
+    assert len(set(names)) == len(names)
+    assert all(column.comment for columns in TABLES.values() for column in columns)
