@@ -32,9 +32,7 @@ ROUNDS = 5
 
 
 class MalformedEventError(Exception):
-    """A message is not an image set event. It fails, and so ends in the dead-letter queue, where someone
-    sees it.
-    """
+    """A message is not an image set event; failing, it reaches the dead-letter queue, where it is seen."""
 
 
 def handle(event: dict[str, Any], context: object) -> dict[str, Any]:

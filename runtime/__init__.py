@@ -1,0 +1,1 @@
+"""The inference image and the event functions around it."""

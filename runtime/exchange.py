@@ -1,0 +1,35 @@
+"""One request on its way through the operators: what was asked, how long each phase took, the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from runtime.answer import Result
+from runtime.request import ImageSetInput
+
+
+@dataclass(kw_only=True)
+class Exchange:
+    """Made anew for each image set of a request and dropped with it: nothing else passes between operators
+    but their messages, so nothing of one request can reach the next."""
+
+    request: ImageSetInput
+    result: Result | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent in the context to the phase ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def timings(self) -> dict[str, float]:
+        """Seconds a phase, rounded to milliseconds, with their sum as ``total``."""
+        rounded = {name: round(value, 3) for name, value in self.seconds.items()}
+        return {**rounded, "total": round(sum(self.seconds.values()), 3)}

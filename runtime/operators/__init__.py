@@ -1,0 +1,1 @@
+"""The steps of an inference as MONAI Deploy operators, one a file, in the order in which they run."""

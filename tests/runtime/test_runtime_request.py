@@ -1,0 +1,187 @@
+"""Requests, settings, selection rules and identities: everything that is decided before a pixel is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from runtime.errors import (
+    InvalidRequestError,
+    NoMatchingSeriesError,
+    SettingsError,
+    SeveralMatchingSeriesError,
+)
+from runtime.identity import ResultIdentity
+from runtime.request import MAXIMUM_INPUTS, parse_request
+from runtime.series_rules import SeriesRule, select_series
+from runtime.settings import S3Prefix, Settings
+
+STORE, SET = "d" * 32, "0123456789abcdef" * 2
+ONE = {"datastoreId": STORE, "imageSetId": SET}
+
+
+def _parse(document: Any) -> Any:
+    return parse_request(json.dumps(document).encode())
+
+
+def test_both_forms_of_a_request() -> None:
+    (alone,) = _parse(ONE)
+    assert (alone.datastore_id, alone.image_set_id, alone.version_id) == (STORE, SET, None)
+    first, second = _parse({"inputs": [ONE, ONE | {"versionId": "3"}]})
+    assert (first.version_id, second.version_id) == (None, "3")
+    assert _parse(ONE | {"versionId": 2})[0].version_id == "2"
+    assert _parse(ONE | {"versionId": None})[0].version_id is None
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not a JSON document"),
+        (b"{", "not a JSON document"),
+        (b"\xff\xfe", "not a JSON document"),
+        (b"[" * 100_000, "not a JSON document"),
+        (b"[]", "must be a JSON object"),
+        (b'"text"', "must be a JSON object"),
+        (b"{}", "datastoreId: Field required; imageSetId: Field required"),
+        (json.dumps(ONE | {"datastoreId": 7}).encode(), "datastoreId"),
+        (json.dumps(ONE | {"imageSetId": "UPPER" + SET[5:]}).encode(), "imageSetId"),
+        (json.dumps(ONE | {"imageSetId": SET + "\n"}).encode(), "imageSetId"),
+        (json.dumps(ONE | {"imageSetId": "../" + SET[3:]}).encode(), "imageSetId"),
+        (json.dumps(ONE | {"versionId": "latest"}).encode(), "versionId"),
+        (json.dumps(ONE | {"versionId": -1}).encode(), "versionId"),
+        (json.dumps(ONE | {"versionId": True}).encode(), "versionId"),
+        (json.dumps(ONE | {"versionId": 1.0}).encode(), "versionId"),
+        (json.dumps(ONE | {"patient": "x"}).encode(), "patient: Extra inputs"),
+        (json.dumps({"inputs": []}).encode(), "inputs: List should have at least 1"),
+        (json.dumps({"inputs": ONE}).encode(), "inputs"),
+        (json.dumps({"inputs": [ONE, {}]}).encode(), "inputs.1.datastoreId"),
+        (json.dumps({"inputs": [ONE], **ONE}).encode(), "Extra inputs"),
+        (json.dumps({"inputs": [ONE] * (MAXIMUM_INPUTS + 1)}).encode(), "at most 100"),
+    ],
+)
+def test_bad_requests_are_explained(body: bytes, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        parse_request(body)
+
+
+def test_identity_depends_on_everything_and_nothing_else() -> None:
+    base = {"image_set_id": SET, "version_id": "1", "model_fingerprint": "f" * 64}
+    identity = ResultIdentity(**base)
+    assert identity == ResultIdentity(**base)
+    uids = {identity.series_instance_uid, identity.sop_instance_uid}
+    for change in ({"image_set_id": STORE}, {"version_id": "2"}, {"model_fingerprint": "e" * 64}):
+        other = ResultIdentity(**(base | change))
+        uids |= {other.series_instance_uid, other.sop_instance_uid}
+    assert len(uids) == 8
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
+    # Stored results are found by these UIDs: they may not change from one release to the next.
+    assert identity.series_instance_uid == "2.25.34206854231467391057608817293539801556"
+
+
+def test_settings_come_from_the_environment() -> None:
+    container = Settings.from_environment({})
+    assert str(container.model_directory) == "/opt/ml/model"
+    assert container.host != "127.0.0.1"
+    assert Settings.from_environment({"SAGEMAKER_BASE_DIR": "/somewhere"}).host == "127.0.0.1"
+    settings = Settings.from_environment(
+        {
+            "SAGEMAKER_BASE_DIR": "/somewhere",
+            "SAGEMAKER_BIND_TO_PORT": "9000",
+            "RUNTIME_BIND_HOST": "10.0.0.1",
+            "RUNTIME_QUEUE_LENGTH": "2",
+            "RUNTIME_ARCHIVE_WAIT_SECONDS": "1.5",
+            "RUNTIME_SERIES_RULES": '[{"modality": "CT", "imageType": ["AXIAL"], "minimumSlices": 10}]',
+            "RUNTIME_SEGMENTATION_S3_URI": "s3://results/seg/",
+        }
+    )
+    assert settings == Settings(
+        base_directory=settings.base_directory,
+        port=9000,
+        host="10.0.0.1",
+        queue_length=2,
+        archive_wait_seconds=1.5,
+        series_rules=(SeriesRule(modality="CT", image_type=("AXIAL",), minimum_slices=10),),
+        segmentation_copy=S3Prefix(bucket="results", key="seg"),
+    )
+
+
+def test_every_bad_setting_is_reported() -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment(
+            {
+                "SAGEMAKER_BIND_TO_PORT": "99999",
+                "RUNTIME_QUEUE_LENGTH": "many",
+                "RUNTIME_ARCHIVE_WAIT_SECONDS": "nan",
+                "RUNTIME_SERIES_RULES": '[{"modalty": "CT"}]',
+                "RUNTIME_SEGMENTATION_S3_URI": "results/seg",
+            }
+        )
+    for part in (
+        "BIND_TO_PORT: '99999'",
+        "LENGTH: 'many'",
+        "SECONDS: 'nan'",
+        "condition modalty",
+        "s3://bucket",
+    ):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    ["{", "{}", "[]", "[1]", '[{"description": "("}]', '[{"modality": 1}]', '[{"minimumSlices": true}]'],
+)
+def test_bad_rules_are_refused(rules: str) -> None:
+    with pytest.raises(SettingsError, match="RUNTIME_SERIES_RULES"):
+        Settings.from_environment({"RUNTIME_SERIES_RULES": rules})
+
+
+def _series(modality: str = "CT", slices: int = 30, **attributes: Any) -> list[Dataset]:
+    headers = []
+    for _ in range(slices):
+        header = Dataset()
+        header.Modality = modality
+        header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        for keyword, value in attributes.items():
+            setattr(header, keyword, value)
+        headers.append(header)
+    return headers
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    candidates = {
+        "1.1": _series(SeriesDescription="Localizer", slices=2),
+        "1.2": _series(SeriesDescription="Lung 1.0 B60f", BodyPartExamined="chest "),
+        "1.3": _series(SeriesDescription="Abdomen 3.0", BodyPartExamined="ABDOMEN"),
+    }
+    lung = SeriesRule(modality="ct", description=r"\blung\b", minimum_slices=10)
+    assert select_series(candidates, [lung], image_set_id=SET) == ("1.2", lung)
+    body_part = SeriesRule(body_part="CHEST")
+    assert select_series(candidates, [SeriesRule(modality="MR"), body_part], image_set_id=SET)[0] == "1.2"
+
+
+def test_no_match_says_why_without_quoting_the_header() -> None:
+    candidates = {"1.1": _series(modality="SEG", SeriesDescription="Smith^John", slices=1)}
+    rule = SeriesRule(modality="CT", description="lung", image_type=("DERIVED",), body_part="CHEST")
+    with pytest.raises(NoMatchingSeriesError) as raised:
+        select_series(candidates, [rule], image_set_id=SET)
+    text = str(raised.value)
+    for part in ("1.1", "modality is not CT", "description", "lacks DERIVED", "body part", "1 slices"):
+        assert part in text
+    assert "Smith" not in text
+    with pytest.raises(NoMatchingSeriesError, match="holds no series"):
+        select_series({}, [rule], image_set_id=SET)
+
+
+def test_several_matches_are_refused() -> None:
+    candidates = {"1.2": _series(), "1.1": _series()}
+    with pytest.raises(SeveralMatchingSeriesError, match=r"2 series match: 1\.1, 1\.2"):
+        select_series(candidates, [SeriesRule(modality="CT")], image_set_id=SET)
+
+
+def test_frames_of_multi_frame_instances_count_as_slices() -> None:
+    candidates = {"1.1": _series(slices=1, NumberOfFrames=40)}
+    rule = SeriesRule(modality="CT", minimum_slices=40)
+    assert select_series(candidates, [rule], image_set_id=SET)[0] == "1.1"
