@@ -207,9 +207,7 @@ def _instance_row(metadata: ImageSetMetadata, series: SeriesRecord, instance: In
 
 
 def dicom_date(text: str | None) -> date | None:
-    """A DICOM date (DA, PS3.5 section 6.2: YYYYMMDD, or YYYY.MM.DD from before 1993); None when absent or
-    not a date.
-    """
+    """A DICOM date (PS3.5 section 6.2: YYYYMMDD, or YYYY.MM.DD from before 1993); None when it is none."""
     if text is None:
         return None
     digits = text.replace(".", "") if len(text) == 10 else text

@@ -9,9 +9,7 @@ import boto3
 from botocore.config import Config
 
 CONNECTIONS = 32
-"""Connections that the client keeps open: at least as many as the frame workers, so that no worker opens
-one anew per frame.
-"""
+"""Connections that the client keeps open: at least one a frame worker."""
 
 _CONFIG = Config(
     retries={"mode": "adaptive", "max_attempts": 8},
@@ -46,9 +44,7 @@ def connect(session: boto3.Session | None = None, **overrides: Any) -> Any:
 
 
 def is_service_host(endpoint_url: str) -> bool:
-    """Whether the URL is the service's own regional endpoint, whose data and DICOMweb calls have hosts of
-    their own.
-    """
+    """Whether the URL is the service's regional endpoint, whose data and DICOMweb calls have own hosts."""
     host = urlsplit(endpoint_url).hostname or ""
     return host.startswith(("medical-imaging.", "medical-imaging-fips.")) and host.endswith(
         (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")

@@ -36,9 +36,7 @@ class FrameLayout:
     """PixelRepresentation is 1."""
     photometric_interpretation: str
     planar: bool
-    """PlanarConfiguration is 1: of the stored bytes of uncompressed colour frames only; decoded frames are
-    never planar.
-    """
+    """PlanarConfiguration is 1. It says how uncompressed colour is stored; decoded frames never are."""
 
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> FrameLayout:
@@ -95,9 +93,7 @@ class Codec:
     read.
     """
     checksum_over_pixels: bool
-    """Whether the metadata's checksum is over the decoded pixels (little endian) rather than over the
-    stored bytes.
-    """
+    """Whether the checksum is over the decoded pixels (little endian) rather than over the stored bytes."""
     undoes: frozenset[str] = frozenset()
     """Values of PhotometricInterpretation whose colour transform decoding undoes: the pixels are RGB
     afterwards.
@@ -133,9 +129,7 @@ def _jpeg(data: bytes, layout: FrameLayout) -> PixelArray:
 
 
 def _names_its_colours(data: bytes) -> bool:
-    """Whether a JPEG stream has a marker segment that libjpeg accepts as naming the colour space: JFIF's or
-    Adobe's, each of full length.
-    """
+    """Whether a JPEG stream has a JFIF or Adobe marker of full length, which tells libjpeg the colours."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
@@ -167,9 +161,7 @@ def _uncompressed(data: bytes, layout: FrameLayout) -> PixelArray:
 
 
 def _bit_packed(data: bytes, layout: FrameLayout) -> PixelArray:
-    """One bit a pixel, the first pixel in the lowest bit (DICOM PS3.5 section 8.1.1); a frame starts on a
-    byte.
-    """
+    """One bit a pixel, the first in the lowest bit (DICOM PS3.5 section 8.1.1); a frame starts on a byte."""
     count = layout.rows * layout.columns * layout.samples_per_pixel
     expected = (count + 7) // 8
     if len(data) not in (expected, expected + expected % 2):

@@ -130,9 +130,7 @@ def attach_pixels(dataset: Dataset, instance: InstanceRecord, frames: Sequence[P
 
 
 def _require_encodable(dataset: Dataset) -> None:
-    """The metadata is Unicode; a character set that cannot hold its text gives way to UTF-8 (DICOM PS3.3
-    section C.12.1.1.2).
-    """
+    """Turns to UTF-8 where the character set cannot hold the text, which is Unicode in the metadata."""
     texts = [text for text in _texts(dataset) if not text.isascii()]
     if not texts:
         return

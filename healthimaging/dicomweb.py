@@ -28,9 +28,7 @@ from healthimaging.client import connect, is_service_host
 from healthimaging.errors import DicomWebError
 
 REQUEST_BYTES = 64 * 1024 * 1024
-"""Instances are stored in requests of about this size: far below the service's limit of 1 GB, and small
-enough to send again.
-"""
+"""Size of a request that stores: the service takes 1 GB, but a request may have to be sent again."""
 
 ATTEMPTS = 5
 PAGE = 1000
@@ -224,9 +222,7 @@ class DicomWeb:
 
 
 def dicomweb_endpoint(endpoint_url: str) -> str:
-    """The DICOMweb base of an endpoint: the service's regional host has one of its own, a custom endpoint
-    serves both.
-    """
+    """The DICOMweb base: a host of its own beside the regional one, the same URL for custom endpoints."""
     if is_service_host(endpoint_url):
         return endpoint_url.replace("//medical-imaging", "//dicom-medical-imaging", 1)
     return endpoint_url.rstrip("/")

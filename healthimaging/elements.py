@@ -23,15 +23,12 @@ from pydicom.tag import BaseTag, Tag
 from healthimaging.errors import MetadataError
 
 PIXEL_DATA_TAGS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Pixel data and its offset tables: the metadata has them as null, and the frames hold what they stand for.
-"""
+"""Pixel data and its offset tables: null in the metadata, and the frames hold what they stand for."""
 
 _REPEATING_GROUPS = {
     entry[4]: int(tag.replace("x", "0"), 16) for tag, entry in RepeatersDictionary.items() if entry[4]
 }
-"""Keyword -> tag in the first group, for overlays (60xx) and curves (50xx): a keyword does not say which
-group is meant.
-"""
+"""Keyword -> tag in the first group of overlays (60xx) and curves (50xx); keywords name no group."""
 
 _HEXADECIMAL = re.compile(r"\(?([0-9A-Fa-f]{4}),?\s?([0-9A-Fa-f]{4})\)?\Z")
 _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
@@ -49,8 +46,7 @@ def fill_dataset(
     sop_instance_uid: str,
     bulk: bool = True,
 ) -> None:
-    """Adds every attribute of one level to a dataset, except pixel data and the file meta information of
-    the imported file (group 0002).
+    """Adds every attribute of one level, except pixel data and the imported file's meta information.
 
     Args:
         dataset: Is added to.

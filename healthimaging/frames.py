@@ -33,14 +33,10 @@ from healthimaging.metadata import FrameRecord, InstanceRecord
 from healthimaging.reference import ImageSetRef
 
 WORKERS = 16
-"""Frames under way at once. Decoding needs as many threads as cores; the others hide the latency of
-requests (16 at 30 ms are 500 frames a second).
-"""
+"""Frames under way at once: decoding needs a thread a core, the others hide the latency of requests."""
 
 BODY_ATTEMPTS = 4
-"""Attempts at reading one frame. botocore retries a request until the answer's header has come; a
-connection that breaks in the body is retried here.
-"""
+"""Attempts at reading a frame whose connection breaks in the body; botocore retries only before that."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,8 +147,7 @@ def decode_frame(
     Raises:
         UnsupportedTransferSyntaxError: No decoder for the instance's transfer syntax.
         FrameDecodeError: The bytes are not a stream of that syntax.
-        FrameChecksumError: The CRC32 differs from the metadata's, or the metadata has none for a syntax
-            whose decoder cannot tell.
+        FrameChecksumError: The CRC32 differs from the metadata's, or the metadata has none.
         FrameLayoutError: The pixels are not of the announced shape or type.
     """
     where: dict[str, Any] = {
@@ -204,8 +199,8 @@ def _announced_type(decoded: PixelArray, layout: FrameLayout) -> PixelArray:
     """The decoded pixels in the type that the header announces, every value unchanged.
 
     The stream's own type follows its precision (8 bits stored in 16 decode to uint8) and signedness. Some
-    encoders write signed pixels as if
-    unsigned: their bits are read again as signed numbers of BitsStored bits, as PixelRepresentation demands.
+    encoders write signed pixels as if unsigned: their bits are read again as signed numbers of BitsStored
+    bits, as PixelRepresentation demands.
 
     Raises:
         ValueError: The values do not fit.
@@ -232,9 +227,7 @@ def _announced_type(decoded: PixelArray, layout: FrameLayout) -> PixelArray:
 
 
 def _checksums(pixels: PixelArray, decoded: PixelArray) -> set[int]:
-    """CRC32 of the pixels; where the stream's own type is another, also of that: the guide does not say
-    which one is meant.
-    """
+    """CRC32 of the pixels, and of the stream's own type where that is another: either may be meant."""
     checksums = {_crc32(pixels)}
     if decoded.dtype != pixels.dtype:
         checksums.add(_crc32(decoded))

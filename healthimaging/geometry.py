@@ -25,8 +25,7 @@ far edge of a 500 mm image by 0.5 mm at most.
 """
 
 MATCH_TOLERANCE = 0.1
-"""How far a voxel of one grid may lie from the same voxel of another, as a fraction of the smallest voxel
-side.
+"""Largest distance of corresponding voxels of one grid, as a fraction of the smallest voxel side.
 
 A tenth of a voxel is more than rounding of decimal text (16 characters) ever makes, and less than any real
 shift of the grid.
@@ -86,8 +85,7 @@ class Geometry:
         shape: tuple[int, int, int],
         frame_of_reference_uid: str | None = None,
     ) -> Geometry:
-        """The grid of slices that follow each other along the normal of the image plane (DICOM PS3.3
-        section C.7.6.2.1.1).
+        """The grid of slices along the normal of the image plane (DICOM PS3.3 section C.7.6.2.1.1).
 
         Args:
             position: ImagePositionPatient of the first slice: LPS mm of the centre of its first voxel.
@@ -146,9 +144,7 @@ class Geometry:
         return np.asarray(np.linalg.solve(self.affine[:3, :3], offsets[..., None])[..., 0], dtype=np.float64)
 
     def largest_shift(self, other: Geometry) -> float:
-        """Largest distance in mm between the same corner voxel of both grids; infinite when their shapes
-        differ.
-        """
+        """Largest distance in mm of corresponding corner voxels; infinite when the shapes differ."""
         if self.shape != other.shape:
             return float("inf")
         slices, rows, columns = self.shape
@@ -156,8 +152,7 @@ class Geometry:
         return float(np.linalg.norm(self.to_patient(corners) - other.to_patient(corners), axis=1).max())
 
     def matches(self, other: Geometry, *, tolerance: float = MATCH_TOLERANCE) -> bool:
-        """Whether both are the same grid: shape, every voxel's place, and the frame of reference where both
-        name one.
+        """Whether both are one grid: shape, place, and the frame of reference where both name one.
 
         Args:
             other: The grid to compare with.

@@ -20,9 +20,7 @@ from typing import Any
 from healthimaging.errors import MetadataError
 
 HTJ2K_LOSSLESS_RPCL = "1.2.840.10008.1.2.4.202"
-"""What a frame is stored as when the metadata does not say (HealthImaging developer guide, supported
-transfer syntaxes).
-"""
+"""What a frame is stored as when the metadata does not say (developer guide, transfer syntaxes)."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -93,9 +91,7 @@ class FrameRecord:
 
     frame_id: str
     checksum: int | None
-    """CRC32 at full resolution; what it is computed over depends on the transfer syntax. None when the
-    document has none.
-    """
+    """CRC32 at full resolution, over pixels or bytes as the transfer syntax demands; None when absent."""
     minimum: float | None
     maximum: float | None
 

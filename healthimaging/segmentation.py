@@ -28,9 +28,7 @@ GROUPING_ATTRIBUTES = ("PatientID", "StudyInstanceUID", "StudyID", "StudyDate", 
 SEGMENTATION_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 _SMALLEST_FRAME = 8
-"""Pixels. highdicom 0.28.2 starts each frame of fewer on a byte of its own, which DICOM does not (PS3.5
-section 8.1.1).
-"""
+"""Pixels. highdicom 0.28.2 pads smaller frames to bytes, which is not DICOM (PS3.5 section 8.1.1)."""
 
 ARTIFICIAL_INTELLIGENCE: Code = codes.cid7162.ArtificialIntelligence
 
@@ -157,15 +155,11 @@ _TYPE_2_ATTRIBUTES = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
-"""Patient and study attributes that a segmentation must have, if only empty (DICOM PS3.3 sections C.7.1.1
-and C.7.2.1).
-"""
+"""What a segmentation must have, if only empty (DICOM PS3.3 sections C.7.1.1 and C.7.2.1)."""
 
 
 def _with_empty_attributes(source: Dataset) -> Dataset:
-    """The source with empty attributes in place of missing ones, which stops highdicom; the caller's
-    dataset stays as it is.
-    """
+    """A copy of the source with empty attributes in place of missing ones, which highdicom wants."""
     completed = Dataset()
     completed.update(source)
     if hasattr(source, "file_meta"):
@@ -220,8 +214,7 @@ def _repeat_grouping_attributes(source: Dataset, segmentation: Dataset) -> None:
 
 
 def read_segmentation(dataset: Dataset, like: Geometry, *, tolerance: float = MATCH_TOLERANCE) -> LabelVolume:
-    """The masks of a binary segmentation on a given grid. Nothing is resampled: each frame must lie on a
-    slice of the grid.
+    """The masks of a binary segmentation on a grid; nothing is resampled, each frame must lie on a slice.
 
     Args:
         dataset: The segmentation, with pixel data.
@@ -280,9 +273,7 @@ def _frames(dataset: Dataset, uid: str) -> BoolArray:
 
 
 def _macro(macros: Sequence[Dataset], keyword: str, uid: str, number: int) -> Dataset:
-    """The functional group item that holds for a frame: its own, else the shared one (PS3.3 section
-    C.7.6.16).
-    """
+    """The functional group item of a frame: its own, else the shared one (PS3.3 section C.7.6.16)."""
     for macro in macros:
         items = macro.get(keyword)
         if items:

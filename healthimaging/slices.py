@@ -1,5 +1,4 @@
-"""From the positions of slices in a header to their order and one regular grid, or a refusal that names the
-slice.
+"""From the positions of slices in a header to one regular grid, or a refusal that names the slice.
 
 Order comes from geometry alone: InstanceNumber says what the scanner liked, and may be missing. Nothing is
 guessed: a grid that does not hold every slice within the tolerances below is refused, because a volume with
@@ -32,16 +31,14 @@ decimals.
 """
 
 SPACING_TOLERANCE = 0.02
-"""How far a slice may lie from its place on the regular grid, along the normal, as a fraction of the slice
-spacing.
+"""How far a slice may lie from its regular place along the normal, as a fraction of the spacing.
 
 Positions are rounded decimal text: real oblique MR series jitter by up to 1 % of the spacing. A missing
 slice is off by half a spacing or more, and a change of spacing accumulates, so 2 % separates the two safely.
 """
 
 SIDEWAYS_TOLERANCE = 0.25
-"""How far a slice may lie sideways of the line along the normal through the first slice, as a fraction of
-the smaller pixel side.
+"""How far a slice may lie beside the normal through the first one, as a fraction of a pixel side.
 
 Rounded direction cosines let a long stack drift by a fraction of a pixel; a quarter of a pixel cannot be
 seen in any resampling. A gantry tilt of 1 degree shifts 20 slices of 5 mm by 1.7 mm.

@@ -22,8 +22,6 @@ from fake_healthimaging import (
     image_set,
     instance,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from healthimaging import ImageSet
 from healthimaging.errors import (
@@ -37,7 +35,6 @@ from healthimaging.errors import (
     ServiceError,
     VolumeError,
 )
-from healthimaging.volume import rescale
 
 
 def opened(service: FakeService, version: str | None = None) -> ImageSet:
@@ -63,6 +60,8 @@ def test_volume_is_the_source_in_geometric_order() -> None:
     # InstanceNumber runs the other way in this series, and does not matter.
     assert volume.instance_uids == tuple(f"{SERIES_UID}.{7 - k}" for k in range(7))
     assert volume.modality == "CT"
+    # The order of datasets is that of slices: masks of the volume lie on them one by one.
+    assert [d.SOPInstanceUID for d in opened(service).datasets(pixels=False)] == list(volume.instance_uids)
 
 
 def test_identity_of_what_was_opened() -> None:
@@ -184,67 +183,6 @@ def test_instance_without_frames_in_a_volume_is_an_error_not_a_gap() -> None:
     record(service, 3)["ImageFrames"] = []
     with pytest.raises(VolumeError, match="without frames"):
         opened(service).volumes()
-
-
-# Values ----------------------------------------------------------------------------------------------
-
-
-def test_first_slice_positive_later_negative_does_not_wrap() -> None:
-    built = [
-        instance(np.full((2, 2), value, np.int16), number=k, position=(0, 0, k), RescaleIntercept="0")
-        for k, value in enumerate((100, -1000))
-    ]
-    (volume,) = opened(image_set(built)).volumes()
-    assert volume.array[:, 0, 0].tolist() == [100, -1000]
-
-
-def test_signed_and_unsigned_slices_in_one_volume() -> None:
-    low = instance(np.full((2, 2), -5, np.int16), number=1, position=(0, 0, 0), RescaleIntercept="0")
-    high = instance(np.full((2, 2), 60000, np.uint16), number=2, position=(0, 0, 1), RescaleIntercept="0")
-    (volume,) = opened(image_set([low, high])).volumes()
-    assert volume.array[:, 0, 0].tolist() == [-5, 60000]
-    assert volume.array.dtype == np.int32
-
-
-def test_fractional_slope_of_one_slice_makes_the_volume_float() -> None:
-    built = [
-        instance(np.full((2, 2), 3, np.uint16), number=k, position=(0, 0, k), RescaleSlope=slope)
-        for k, slope in enumerate(("1", "0.25"))
-    ]
-    (volume,) = opened(image_set(built)).volumes()
-    assert volume.array.dtype == np.float32
-    assert volume.array[:, 0, 0].tolist() == [-1021, -1023.25]
-
-
-@given(
-    st.sampled_from([np.uint8, np.int8, np.uint16, np.int16, np.int32, np.uint32]),
-    st.lists(
-        st.tuples(st.integers(-70000, 70000), st.sampled_from([1, 1, 1, -1, 2, 1000])), min_size=1, max_size=4
-    ),
-    st.booleans(),
-    st.randoms(use_true_random=False),
-)
-def test_rescale_is_exact_arithmetic(
-    dtype: Any, lines: list[tuple[int, int]], extremes: bool, random: Any
-) -> None:
-    limits = np.iinfo(dtype)
-    span = (limits.min, limits.max) if extremes else (max(limits.min, -3000), min(limits.max, 3000))
-    stored = np.array(
-        [[[random.randint(*span) for _ in range(3)] for _ in range(2)] for _ in lines], dtype=dtype
-    )
-    expected = [
-        [[int(v) * slope + intercept for v in row] for row in plane]
-        for plane, (intercept, slope) in zip(stored, lines, strict=True)
-    ]
-    values = rescale(
-        stored,
-        slopes=[slope for _, slope in lines],
-        intercepts=[intercept for intercept, _ in lines],
-        lows=[int(plane.min()) for plane in stored],
-        highs=[int(plane.max()) for plane in stored],
-    )
-    assert values.tolist() == expected
-    assert values.dtype.kind == "i"
 
 
 # Failing frames --------------------------------------------------------------------------------------
