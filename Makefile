@@ -11,7 +11,8 @@ PLATFORM := .venv
 MODELS   := .venv-models
 PLATFORM_PYTHON := $(PLATFORM)/bin/python
 MODELS_PYTHON   := $(MODELS)/bin/python
-export PATH := $(CURDIR)/$(PLATFORM)/bin:$(PATH)
+export PATH := $(CURDIR)/$(PLATFORM)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+export JSII_NODE := $(CURDIR)/$(PLATFORM)/bin/node
 export PYTHONPATH := $(CURDIR)
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -19,6 +20,9 @@ PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/function
 MODELS_PACKAGES   := runtime training healthimaging
 PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench
 MODELS_TESTS      := tests/healthimaging/test_healthimaging_monai.py tests/runtime tests/training
+
+# A real engine where one answers, else the local cloud's own.
+ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || echo local/containers/docker)
 
 .PHONY: help demo test lint format synth deploy images lock clean environments
 
@@ -45,13 +49,17 @@ format: environments ## rewrite with ruff
 	ruff format .
 
 synth: environments ## CloudFormation templates of ENV under cdk.out/
-	$(PLATFORM_PYTHON) -m workbench.main synth --env $(ENV)
+	cdk synth --quiet --no-lookups --no-notices --context env=$(ENV)
+	@find cdk.out -name '*.template.json'
 
 deploy: environments ## deploy the stacks of ENV
-	$(PLATFORM_PYTHON) -m workbench.main deploy --env $(ENV)
+	monai-aws deploy --env $(ENV)
 
 images: environments ## build the training and the inference image with the engine at hand
-	$(PLATFORM_PYTHON) -m workbench.main images --env $(ENV)
+	@for package in training runtime; do \
+		echo "$(ENGINE) build $$package"; \
+		$(ENGINE) build --platform linux/amd64 --file $$package/Dockerfile --tag monai-on-aws/$$package . ; \
+	done
 
 environments:
 	@$(MAKE) --no-print-directory -j2 $(PLATFORM)/.complete $(MODELS)/.complete
