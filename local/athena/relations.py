@@ -1,0 +1,115 @@
+"""Glue tables as DuckDB views over the objects in S3.
+
+A view has exactly the columns that the catalog declares, of the declared types; a column that no file has
+is NULL, and a table without files is empty, as in Athena. The data are read where MiniStack keeps the
+objects, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import duckdb
+from sqlglot import exp
+
+from local.athena.dialect import QueryError
+
+_READERS = {"parquet": "read_parquet", "json": "read_json_auto", "csv": "read_csv_auto"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """A table of the catalog and the files that are its data now."""
+
+    database: str
+    table: str
+    columns: tuple[tuple[str, str], ...]
+    """(name, Hive type), partition keys last."""
+    files: tuple[Path, ...]
+    source: str
+    """DuckDB's expression that reads the files; "" if there are none."""
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The Hive types by name in lower case."""
+        return {name.lower(): kind.lower() for name, kind in self.columns}
+
+
+def find(database: str, table: str) -> Relation:
+    """A table by its names in lower case, in the account and region of the request."""
+    from ministack.services import athena, glue
+
+    found = glue._tables.get(f"{database}/{table}")
+    if found is None:
+        known = database in glue._databases
+        raise QueryError(
+            f"TABLE_NOT_FOUND: Table 'awsdatacatalog.{database}.{table}' does not exist"
+            if known
+            else f"SCHEMA_NOT_FOUND: Schema '{database}' does not exist"
+        )
+    storage = found.get("StorageDescriptor") or {}
+    columns = [*(storage.get("Columns") or ()), *(found.get("PartitionKeys") or ())]
+    files = _files(storage.get("Location") or "")
+    return Relation(
+        database=database,
+        table=table,
+        columns=tuple((column["Name"], column.get("Type") or "string") for column in columns),
+        files=tuple(files),
+        source=str(athena._table_relation(found, [str(file) for file in files])) if files else "",
+    )
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> None:
+    """Make the table known to DuckDB under its database's name."""
+    present = _present(connection, relation.source) if relation.source else {}
+    projected = []
+    for name, hive in relation.columns:
+        kind = duckdb_type(hive)
+        source = present.get(name.lower())
+        value = f"CAST({_quoted(source)} AS {kind})" if source else f"CAST(NULL AS {kind})"
+        projected.append(f"{value} AS {_quoted(name)}")
+    rows = f"FROM {relation.source}" if relation.source else "WHERE FALSE"
+    schema = _quoted(relation.database)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    connection.execute(
+        f"CREATE VIEW {schema}.{_quoted(relation.table)} AS SELECT {', '.join(projected)} {rows}"
+    )
+
+
+def duckdb_type(hive: str) -> str:
+    """A Hive type of the catalog ("array<double>") as DuckDB writes it."""
+    return str(exp.DataType.build(hive, dialect="hive").sql("duckdb"))
+
+
+def folders(relations: Sequence[Relation]) -> list[str]:
+    """The folders that the data lie in."""
+    return sorted({str(file.parent) for relation in relations for file in relation.files})
+
+
+def _present(connection: duckdb.DuckDBPyConnection, source: str) -> Mapping[str, str]:
+    """Names of the columns that the files have, by their lower case: Athena does not tell case apart."""
+    names = connection.sql(f"FROM {source}").columns
+    return {name.lower(): name for name in names}
+
+
+def _files(location: str) -> list[Path]:
+    """The files of all objects below an S3 location, except those that Hive hides (`_x`, `.x`)."""
+    from ministack.services import athena, s3
+
+    place = urlparse(location)
+    prefix = place.path.lstrip("/")
+    prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
+    bucket = s3._buckets.get(place.netloc)
+    keys = sorted(bucket["objects"]) if bucket is not None else []
+    return [
+        Path(s3._object_disk_path(place.netloc, key))
+        for key in keys
+        if key.startswith(prefix) and not key.endswith("/") and not athena._hidden(key[len(prefix) :])
+    ]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

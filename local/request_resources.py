@@ -1,0 +1,126 @@
+"""What requests to MiniStack's services are authorised against, where its own answer is not AWS's.
+
+Each difference would refuse a role what AWS grants it, or grant what AWS refuses. Sources: the Service
+Authorization Reference pages of Amazon ECR, AWS Glue, Amazon Athena and Amazon CloudWatch Logs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Extract = Callable[..., str]
+
+
+def install() -> None:
+    """Correct MiniStack's request authorisation. It looks both functions up for each request."""
+    from ministack.core import iam_actions, iam_evaluator
+
+    extract: Extract = iam_actions.extract_resource_arn
+    enforce = iam_evaluator.enforce
+
+    def corrected_arn(
+        service: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query_params: Mapping[str, Any],
+        region: str,
+        account_id: str,
+    ) -> str:
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        prefix = f"arn:aws:{service}:{region}:{account_id}:"
+        found = _CORRECTIONS[service](action, _json(body)) if service in _CORRECTIONS else None
+        if found is not None:
+            return prefix + found
+        return extract(service, method, path, headers, body, query_params, region, account_id)
+
+    def enforce_all(
+        access_key_id: str,
+        iam_action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: dict[str, Any] | None = None,
+    ) -> Any:
+        for arn in (*_containers(service, resource_arn), resource_arn):
+            denied = enforce(
+                access_key_id, iam_action, service, region, resource_arn=arn, service_context=service_context
+            )
+            if denied is not None:
+                return denied
+        return None
+
+    iam_actions.extract_resource_arn = corrected_arn
+    iam_evaluator.enforce = enforce_all
+
+
+def _containers(service: str, resource_arn: str) -> tuple[str, ...]:
+    """A Glue call on a table also needs its database and the catalog; one on a database, the catalog."""
+    prefix, _, resource = resource_arn.partition(":database/")
+    if service == "glue" and resource:
+        return (f"{prefix}:catalog",)
+    prefix, _, resource = resource_arn.partition(":table/")
+    if service == "glue" and resource:
+        return (f"{prefix}:catalog", f"{prefix}:database/{resource.partition('/')[0]}")
+    return ()
+
+
+def _ecr(action: str, request: Mapping[str, Any]) -> str | None:
+    names = request.get("repositoryNames") or []
+    if action == "DescribeRepositories" and len(names) == 1:
+        return f"repository/{names[0]}"
+    return None
+
+
+def _glue(action: str, request: Mapping[str, Any]) -> str | None:
+    database = request.get("DatabaseName")
+    if not database and "Database" in action and request.get("Name"):
+        return f"database/{request['Name']}"
+    inner = request.get("TableInput") or {}
+    table = request.get("TableName") or inner.get("Name") or request.get("Name")
+    if database and table and ("Table" in action or "Partition" in action):
+        return f"table/{database}/{table}"
+    if "Crawler" in action and (request.get("Name") or request.get("CrawlerName")):
+        return f"crawler/{request.get('Name') or request.get('CrawlerName')}"
+    return None
+
+
+def _athena(action: str, request: Mapping[str, Any]) -> str | None:
+    """Calls on a query are calls on the workgroup that it ran in."""
+    from ministack.services import athena
+
+    if request.get("QueryExecutionId"):
+        execution = athena._executions.get(request["QueryExecutionId"]) or {}
+        return f"workgroup/{execution.get('WorkGroup', 'primary')}"
+    if request.get("NamedQueryId"):
+        query = athena._named_queries.get(request["NamedQueryId"]) or {}
+        return f"workgroup/{query.get('WorkGroup', 'primary')}"
+    if action == "StartQueryExecution":
+        return f"workgroup/{request.get('WorkGroup') or 'primary'}"
+    return None
+
+
+def _logs(action: str, request: Mapping[str, Any]) -> str | None:
+    """A log group is authorised as its streams are: `log-group:NAME:log-stream:STREAM`, the stream often
+    empty."""
+    group = request.get("logGroupName")
+    return f"log-group:{group}:log-stream:{request.get('logStreamName') or ''}" if group else None
+
+
+_CORRECTIONS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
+    "ecr": _ecr,
+    "glue": _glue,
+    "athena": _athena,
+    "logs": _logs,
+}
+
+
+def _json(body: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

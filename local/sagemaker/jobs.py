@@ -1,0 +1,214 @@
+"""What all jobs have in common: a thread each, a container, a reason when it fails."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+
+from local.containers.engine import Container, ContainerSpec
+from local.containers.errors import ContainerError
+from local.containers.process import tail
+from local.sagemaker.foundation import Foundation, RoleSession
+from local.sagemaker.logs import LogShipper
+from local.service import ServiceError
+
+logger = logging.getLogger(__name__)
+
+REASON_CHARACTERS = 1024
+"""Length limit of FailureReason."""
+STOP_GRACE_SECONDS = 120.0
+"""API_StopTrainingJob: SIGTERM, "which delays job termination for 120 seconds"."""
+RESTARTED = "InternalServerError: the local cloud was stopped while this job ran. Start the job again."
+
+
+_WORKING_FOLDERS = ("ml", "home", "tmp")
+
+
+class Ended(enum.Enum):
+    """Why a container is no longer there."""
+
+    EXIT = "exit"
+    STOPPED = "stopped"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a container ended."""
+
+    ended: Ended
+    exit_code: int
+
+
+class JobFailedError(Exception):
+    """A job cannot go on; the text is its FailureReason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason[:REASON_CHARACTERS]
+        super().__init__(self.reason)
+
+
+class Jobs:
+    """The threads of the jobs of one kind."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._foundation = foundation
+        self._stops: dict[str, threading.Event] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
+
+    def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
+        """Run `work(stop)` in a thread of its own; `stop` is set by `stop(name)`."""
+        stop = threading.Event()
+
+        def run() -> None:
+            try:
+                work(stop)
+            finally:
+                with self._lock:
+                    self._stops.pop(name, None)
+                    self._threads.pop(name, None)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._lock:
+            self._stops[name], self._threads[name] = stop, thread
+        thread.start()
+
+    def stop(self, name: str) -> None:
+        """Ask a job to stop."""
+        with self._lock:
+            stop = self._stops.get(name)
+        if stop is not None:
+            stop.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for all threads, at the end of the cloud."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads.values())
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def run_container(
+    foundation: Foundation,
+    session: RoleSession,
+    spec: ContainerSpec,
+    *,
+    log_group: str,
+    log_stream: str,
+    seconds: float,
+    stop: threading.Event,
+    on_line: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Result:
+    """Start a container and wait for its end, a stop, the time limit or the end of the cloud.
+
+    `meanwhile` is called about once a second while it runs.
+    """
+    shipper = LogShipper(
+        client=session.client("logs"), group=log_group, stream=log_stream, path=spec.output, on_line=on_line
+    )
+    try:
+        try:
+            container = foundation.engine.start(spec)
+        except ContainerError as error:
+            raise JobFailedError(f"ClientError: {error}") from error
+        try:
+            return _wait(foundation, container, seconds=seconds, stop=stop, meanwhile=meanwhile)
+        except BaseException:
+            container.stop(grace=5.0)
+            raise
+    finally:
+        shipper.close()
+
+
+def _wait(
+    foundation: Foundation,
+    container: Container,
+    *,
+    seconds: float,
+    stop: threading.Event,
+    meanwhile: Callable[[], None] | None,
+) -> Result:
+    deadline = time.monotonic() + seconds
+    next_call = time.monotonic() + 1.0
+    while True:
+        code = container.wait(0.1)
+        if code is not None:
+            return Result(ended=Ended.EXIT, exit_code=code)
+        if foundation.closing.is_set():
+            return Result(ended=Ended.SHUTDOWN, exit_code=container.stop(grace=5.0))
+        if stop.is_set():
+            return Result(ended=Ended.STOPPED, exit_code=container.stop(grace=STOP_GRACE_SECONDS))
+        if time.monotonic() >= deadline:
+            return Result(ended=Ended.TIMEOUT, exit_code=container.stop(grace=STOP_GRACE_SECONDS))
+        if meanwhile is not None and time.monotonic() >= next_call:
+            meanwhile()
+            next_call = time.monotonic() + 1.0
+
+
+def guarded(step: str, work: Callable[[], Any]) -> Any:
+    """Run a step that talks to AWS; its error is the job's reason ("ClientError: <step> failed: ...")."""
+    try:
+        return work()
+    except JobFailedError:
+        raise
+    except ServiceError as error:
+        raise JobFailedError(f"ClientError: {step} failed: {error.message}") from error
+    except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, ContainerError) as error:
+        raise JobFailedError(f"ClientError: {step} failed: {error}") from error
+    except Exception as error:
+        # boto3's transfers wrap the error of the request (S3UploadFailedError), tarfile has its own.
+        logger.info("%s failed", step, exc_info=True)
+        raise JobFailedError(f"ClientError: {step} failed: {error}") from error
+
+
+def algorithm_error(*, exit_code: int, failure_file: Path | None, output: Path) -> str:
+    """FailureReason of a container that failed: what it wrote itself, else the end of its output."""
+    text = ""
+    if failure_file is not None and failure_file.is_file():
+        text = failure_file.read_text(errors="replace").strip()
+    if text:
+        return f"AlgorithmError: {text}"[: REASON_CHARACTERS - 20] + f", exit code: {exit_code}"
+    head = f"AlgorithmError: exit code: {exit_code}. The container's last output:\n"
+    return head + tail(output, lines=12, characters=REASON_CHARACTERS - len(head))
+
+
+def clean(folder: Path) -> None:
+    """Remove what a container worked with; its output stays."""
+    for part in _WORKING_FOLDERS:
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def clean_all(foundation: Foundation, kind: str) -> None:
+    """Remove what containers of an earlier life worked with."""
+    for folder in (foundation.root / kind).glob("*"):
+        clean(folder)
+
+
+def reason_of(foundation: Foundation, error: Exception) -> str:
+    """FailureReason of a job that ended by an error."""
+    if foundation.closing.is_set():
+        # Whatever failed last, the cloud that goes down is why.
+        return RESTARTED
+    if isinstance(error, JobFailedError):
+        return error.reason
+    return f"InternalServerError: {error}"[:REASON_CHARACTERS]
+
+
+def fresh_folder(foundation: Foundation, kind: str, name: str) -> Path:
+    """The folder of one job; `ml` in it is what the container sees as /opt/ml."""
+    folder = foundation.root / kind / name
+    (folder / "ml").mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,106 @@
+"""The server process: lock the folder, bind the port, serve until a signal, leave nothing half written."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from local.configuration import HOST, Configuration, configure
+from local.persistence import complete
+
+if TYPE_CHECKING:
+    from local.cloud import LocalCloud
+
+_STOP_SECONDS = 5
+"""How long open requests may take when the server stops."""
+
+
+class CannotServeError(Exception):
+    """The cloud cannot start; the message says why, for a person to read."""
+
+
+def serve(configuration: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `CannotServeError`."""
+    with _locked(configuration), _bound(configuration) as listener:
+        configure(configuration)
+        complete(configuration.state_folder)
+        _raise_file_limit()
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
+        # Imported here: MiniStack reads its settings, made by configure, when it is imported.
+        from local.cloud import LocalCloud
+
+        asyncio.run(_serve(LocalCloud(configuration), listener))
+
+
+async def _serve(cloud: LocalCloud, listener: socket.socket) -> None:
+    from hypercorn.asyncio import serve as serve_http
+    from hypercorn.config import Config
+
+    stopping = asyncio.Event()
+    for received in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(received, stopping.set)
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = _STOP_SECONDS
+    config.loglevel = "WARNING"
+    closing = asyncio.Event()
+    http = asyncio.create_task(serve_http(cloud.app, config, shutdown_trigger=closing.wait))
+    services = asyncio.create_task(cloud.run_services(stopping))
+    try:
+        await asyncio.wait({http, services}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.set()
+        # Services stop first: what they run may still call the cloud.
+        try:
+            await services
+        finally:
+            closing.set()
+            await http
+
+
+@contextmanager
+def _locked(configuration: Configuration) -> Iterator[None]:
+    """Hold the folder: two clouds on one folder would overwrite each other's state."""
+    try:
+        configuration.root.mkdir(parents=True, exist_ok=True)
+        file = (configuration.root / "lock").open("a")
+    except OSError as error:
+        raise CannotServeError(
+            f"The folder {configuration.root} is not writable ({error.strerror}). Choose another with --root."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServeError(
+                f"Another local cloud uses the folder {configuration.root}. Stop it with `down`."
+            ) from None
+        yield
+
+
+@contextmanager
+def _bound(configuration: Configuration) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, configuration.port))
+        except OSError as error:
+            raise CannotServeError(
+                f"Port {configuration.port} on {HOST} cannot be used ({error.strerror}). "
+                "Stop the program that has it, or choose another with --port."
+            ) from error
+        yield listener
+
+
+def _raise_file_limit() -> None:
+    """Bursts of connections need more open files than the usual soft limit of 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

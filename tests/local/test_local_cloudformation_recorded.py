@@ -1,0 +1,108 @@
+"""Resource types that MiniStack lacks, through CloudFormation: recorded ones, and those of Athena and
+Glue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cloudformation_steps import deploy, outputs, reasons
+
+TRAIL = {
+    "Type": "AWS::CloudTrail::Trail",
+    "Properties": {"S3BucketName": "somewhere", "IsLogging": "true", "EnableLogFileValidation": True},
+}
+
+
+def test_recorded_type_answers_ref_and_attributes(cloud) -> None:
+    template = {
+        "Resources": {"Trail": TRAIL},
+        "Outputs": {"Name": {"Value": {"Ref": "Trail"}}, "Arn": {"Value": {"Fn::GetAtt": ["Trail", "Arn"]}}},
+    }
+    stack = deploy(cloud, "recorded", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", reasons(cloud, "recorded")
+    name = outputs(stack)["Name"]
+    assert name.startswith("recorded-Trail-")
+    assert outputs(stack)["Arn"] == f"arn:aws:cloudtrail:us-east-1:000000000000:trail/{name}"
+    changed = {
+        **template,
+        "Resources": {"Trail": {**TRAIL, "Properties": {**TRAIL["Properties"], "IsLogging": False}}},
+    }
+    stack = deploy(cloud, "recorded", changed, update=True)
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    assert outputs(stack)["Name"] == name, "an update in place keeps the physical id"
+    assert outputs(stack)["Arn"].endswith(name)
+    cloud.client("cloudformation").delete_stack(StackName="recorded")
+    cloud.client("cloudformation").get_waiter("stack_delete_complete").wait(
+        StackName="recorded", WaiterConfig={"Delay": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "complaint"),
+    [
+        ({"S3BucketName": "b", "IsLogging": True, "Logging": 1}, "extraneous key"),
+        ({"S3BucketName": "b"}, "'IsLogging' is a required property"),
+        ({"S3BucketName": "b", "IsLogging": "maybe"}, "'maybe' is not of type 'boolean'"),
+        ({"S3BucketName": "b", "IsLogging": True, "Arn": "arn:aws:x"}, "Arn cannot be set"),
+    ],
+)
+def test_wrong_properties_fail_the_stack(cloud, properties: dict[str, Any], complaint: str) -> None:
+    name = f"wrong-{abs(hash(complaint)) % 10_000}"
+    stack = deploy(cloud, name, {"Resources": {"Trail": {"Type": TRAIL["Type"], "Properties": properties}}})
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert complaint in reasons(cloud, name)
+
+
+def test_unknown_type_is_refused(cloud) -> None:
+    with pytest.raises(
+        cloud.client("cloudformation").exceptions.ClientError, match="AWS::SageMaker::Nothing"
+    ):
+        deploy(cloud, "unknown", {"Resources": {"X": {"Type": "AWS::SageMaker::Nothing"}}})
+
+
+def test_named_query_and_security_configuration(cloud) -> None:
+    cloud.client("glue").create_database(DatabaseInput={"Name": "named"})
+    query = {
+        "Type": "AWS::Athena::NamedQuery",
+        "Properties": {"Database": "named", "QueryString": "SELECT 1", "Name": {"Ref": "Name"}},
+    }
+    configuration = {
+        "Type": "AWS::Glue::SecurityConfiguration",
+        "Properties": {
+            "Name": "sealed",
+            "EncryptionConfiguration": {"S3Encryptions": [{"S3EncryptionMode": "SSE-S3"}]},
+        },
+    }
+    template = {
+        "Parameters": {
+            "Name": {"Type": "String", "Default": "one"},
+            "Sealed": {"Type": "String", "Default": "no"},
+        },
+        "Conditions": {"IsSealed": {"Fn::Equals": [{"Ref": "Sealed"}, "yes"]}},
+        "Resources": {"Query": query, "Configuration": {**configuration, "Condition": "IsSealed"}},
+        "Outputs": {"Query": {"Value": {"Ref": "Query"}}},
+    }
+    athena, glue = cloud.client("athena"), cloud.client("glue")
+    stack = deploy(cloud, "analytics", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", reasons(cloud, "analytics")
+    first = outputs(stack)["Query"]
+    assert athena.get_named_query(NamedQueryId=first)["NamedQuery"]["Name"] == "one"
+    assert glue.get_security_configurations()["SecurityConfigurations"] == []
+
+    parameters = [
+        {"ParameterKey": "Name", "ParameterValue": "two"},
+        {"ParameterKey": "Sealed", "ParameterValue": "yes"},
+    ]
+    stack = deploy(cloud, "analytics", None, update=True, Parameters=parameters)
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", reasons(cloud, "analytics")
+    second = outputs(stack)["Query"]
+    assert second != first, "every property is create-only: the query was replaced"
+    assert athena.get_named_query(NamedQueryId=second)["NamedQuery"]["Name"] == "two"
+    with pytest.raises(athena.exceptions.InvalidRequestException):
+        athena.get_named_query(NamedQueryId=first)
+    assert [c["Name"] for c in glue.get_security_configurations()["SecurityConfigurations"]] == ["sealed"]
+
+    parameters[1]["ParameterValue"] = "no"
+    deploy(cloud, "analytics", None, update=True, Parameters=parameters)
+    assert glue.get_security_configurations()["SecurityConfigurations"] == []

@@ -1,0 +1,446 @@
+"""A pipeline through boto3: train, evaluate, condition, then register or fail."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+import botocore.exceptions
+import pytest
+from sagemaker_workbench import Workbench, wait_for
+
+PROGRAM = """
+import json, os, pathlib, sys, tarfile, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+if sys.argv[1] == "train":
+    parameters = json.loads((base / "input/config/hyperparameters.json").read_text())
+    if parameters["max_steps"] == "999":
+        time.sleep(120)
+    manifest = json.loads((base / "input/data/manifest/m.json").read_text())
+    (base / "model/weights.json").write_text(json.dumps({"dice": manifest["dice"]}))
+    print("train_loss=0.25")
+elif sys.argv[1] == "evaluate":
+    with tarfile.open(base / "processing/input/model/model.tar.gz") as tar:
+        weights = json.loads(tar.extractfile("weights.json").read())
+    assert (base / "config/processingjobconfig.json").exists()
+    out = base / "processing/output/evaluation"
+    (out / "evaluation.json").write_text(json.dumps({"metrics": {"mean_dice": weights["dice"]}}))
+else:
+    sys.exit(f"unknown {sys.argv}")
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(cloud: Any) -> Workbench:
+    return Workbench(cloud)
+
+
+@pytest.fixture(scope="module")
+def image(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return bench.image(tmp_path_factory.mktemp("image"), PROGRAM, tag="both")
+
+
+def pipeline_statements(bench: Workbench) -> list[dict[str, Any]]:
+    """What the role of a pipeline needs."""
+    arn = "arn:aws:sagemaker:*:*"
+    return [
+        {
+            "Effect": "Allow",
+            "Action": [
+                "sagemaker:CreateTrainingJob",
+                "sagemaker:DescribeTrainingJob",
+                "sagemaker:StopTrainingJob",
+            ],
+            "Resource": f"{arn}:training-job/pipelines-*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": [
+                "sagemaker:CreateProcessingJob",
+                "sagemaker:DescribeProcessingJob",
+                "sagemaker:StopProcessingJob",
+            ],
+            "Resource": f"{arn}:processing-job/pipelines-*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage"],
+            "Resource": f"{arn}:model-package/{bench.name}*/*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": "iam:PassRole",
+            "Resource": bench.role,
+            "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        },
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bench.bucket}/*"},
+    ]
+
+
+def definition(bench: Workbench, image: str, group: str) -> dict[str, Any]:
+    """The product's pipeline in small."""
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10}
+    train = {
+        "Name": "Train",
+        "Type": "Training",
+        "Arguments": {
+            "AlgorithmSpecification": {
+                "TrainingImage": image,
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [{"Name": "loss", "Regex": "train_loss=([0-9.]+)"}],
+            },
+            "HyperParameters": {"bundle": "ct", "max_steps": {"Get": "Parameters.MaxSteps"}},
+            "InputDataConfig": [
+                {
+                    "ChannelName": "manifest",
+                    "DataSource": {
+                        "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": {"Get": "Parameters.ManifestUri"}}
+                    },
+                }
+            ],
+            "OutputDataConfig": {"S3OutputPath": bench.uri("training/")},
+            "ResourceConfig": {**cluster, "InstanceType": {"Get": "Parameters.InstanceType"}},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+            "RoleArn": bench.role,
+        },
+    }
+    evaluation = {
+        "Std:Join": {"On": "/", "Values": [bench.uri("evaluation"), {"Get": "Execution.PipelineExecutionId"}]}
+    }
+    evaluate = {
+        "Name": "Evaluate",
+        "Type": "Processing",
+        "Arguments": {
+            "AppSpecification": {"ImageUri": image, "ContainerArguments": ["evaluate"]},
+            "ProcessingResources": {"ClusterConfig": cluster},
+            "ProcessingInputs": [
+                {
+                    "InputName": "model",
+                    "S3Input": {
+                        "S3Uri": {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"},
+                        "LocalPath": "/opt/ml/processing/input/model",
+                        "S3DataType": "S3Prefix",
+                        "S3InputMode": "File",
+                    },
+                }
+            ],
+            "ProcessingOutputConfig": {
+                "Outputs": [
+                    {
+                        "OutputName": "evaluation",
+                        "S3Output": {
+                            "S3Uri": evaluation,
+                            "LocalPath": "/opt/ml/processing/output/evaluation",
+                            "S3UploadMode": "EndOfJob",
+                        },
+                    }
+                ]
+            },
+            "RoleArn": bench.role,
+        },
+        "PropertyFiles": [
+            {"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": "evaluation.json"}
+        ],
+    }
+    dice = {
+        "Std:JsonGet": {
+            "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Evaluation"},
+            "Path": "metrics.mean_dice",
+        }
+    }
+    statistics = "Steps.Evaluate.ProcessingOutputConfig.Outputs['evaluation'].S3Output.S3Uri"
+    check = {
+        "Name": "CheckQuality",
+        "Type": "Condition",
+        "Arguments": {
+            "Conditions": [
+                {
+                    "Type": "GreaterThanOrEqualTo",
+                    "LeftValue": dice,
+                    "RightValue": {"Get": "Parameters.MinimumDice"},
+                }
+            ],
+            "IfSteps": [
+                {
+                    "Name": "Register",
+                    "Type": "RegisterModel",
+                    "Arguments": {
+                        "ModelPackageGroupName": group,
+                        "ModelApprovalStatus": "PendingManualApproval",
+                        "InferenceSpecification": {
+                            "Containers": [
+                                {
+                                    "Image": image,
+                                    "ModelDataUrl": {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"},
+                                }
+                            ],
+                            "SupportedContentTypes": ["application/json"],
+                            "SupportedResponseMIMETypes": ["application/json"],
+                        },
+                        "ModelMetrics": {
+                            "ModelQuality": {
+                                "Statistics": {
+                                    "ContentType": "application/json",
+                                    "S3Uri": {
+                                        "Std:Join": {
+                                            "On": "/",
+                                            "Values": [{"Get": statistics}, "evaluation.json"],
+                                        }
+                                    },
+                                }
+                            }
+                        },
+                    },
+                }
+            ],
+            "ElseSteps": [
+                {
+                    "Name": "Fail",
+                    "Type": "Fail",
+                    "Arguments": {
+                        "ErrorMessage": {
+                            "Std:Join": {
+                                "On": "",
+                                "Values": [
+                                    "mean Dice ",
+                                    dice,
+                                    " is below ",
+                                    {"Get": "Parameters.MinimumDice"},
+                                ],
+                            }
+                        }
+                    },
+                }
+            ],
+        },
+    }
+    return {
+        "Version": "2020-12-01",
+        "Parameters": [
+            {"Name": "ManifestUri", "Type": "String"},
+            {"Name": "MinimumDice", "Type": "Float", "DefaultValue": 0.8},
+            {"Name": "InstanceType", "Type": "String", "DefaultValue": "ml.m5.large"},
+            {"Name": "MaxSteps", "Type": "Integer", "DefaultValue": 120},
+        ],
+        "Steps": [train, evaluate, check],
+    }
+
+
+@pytest.fixture(scope="module")
+def pipeline(bench: Workbench, image: str) -> str:
+    group = f"{bench.name}-models"
+    bench.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    name = f"{bench.name}-pipeline"
+    bench.sagemaker.create_pipeline(
+        PipelineName=name,
+        PipelineDefinition=json.dumps(definition(bench, image, group)),
+        ClientRequestToken=uuid.uuid4().hex,
+        RoleArn=bench.make_role("pipeline", pipeline_statements(bench)),
+    )
+    return name
+
+
+def start(bench: Workbench, pipeline: str, dice: float, **parameters: str) -> str:
+    uri = bench.put(f"manifests/{uuid.uuid4().hex}/m.json", json.dumps({"dice": dice}))
+    values = {"ManifestUri": uri, **parameters}
+    return str(
+        bench.sagemaker.start_pipeline_execution(
+            PipelineName=pipeline,
+            ClientRequestToken=uuid.uuid4().hex,
+            PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
+        )["PipelineExecutionArn"]
+    )
+
+
+def finished(bench: Workbench, arn: str) -> dict[str, Any]:
+    def check() -> Any:
+        execution = bench.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+        return execution if execution["PipelineExecutionStatus"] not in ("Executing", "Stopping") else None
+
+    return dict(wait_for(check))
+
+
+def steps(bench: Workbench, arn: str) -> dict[str, dict[str, Any]]:
+    listed = bench.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
+    return {step["StepName"]: step for step in listed["PipelineExecutionSteps"]}
+
+
+def test_a_good_model_is_registered(bench: Workbench, pipeline: str, image: str) -> None:
+    arn = start(bench, pipeline, 0.93)
+    execution = finished(bench, arn)
+    ran = steps(bench, arn)
+    assert execution["PipelineExecutionStatus"] == "Succeeded", ran
+    assert list(ran) == ["Train", "Evaluate", "CheckQuality", "Register"]
+    assert ran["CheckQuality"]["Metadata"]["Condition"]["Outcome"] == "True"
+    package = bench.sagemaker.describe_model_package(
+        ModelPackageName=ran["Register"]["Metadata"]["RegisterModel"]["Arn"]
+    )
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    assert package["ModelPackageVersion"] == 1
+    train = bench.sagemaker.describe_training_job(
+        TrainingJobName=ran["Train"]["Metadata"]["TrainingJob"]["Arn"].split("/")[-1]
+    )
+    assert train["HyperParameters"]["max_steps"] == "120"
+    assert (
+        package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+        == train["ModelArtifacts"]["S3ModelArtifacts"]
+    )
+    statistics = package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    assert json.loads(bench.get(statistics)) == {"metrics": {"mean_dice": 0.93}}
+
+
+def test_a_bad_model_is_not_registered(bench: Workbench, pipeline: str) -> None:
+    arn = start(bench, pipeline, 0.5, MinimumDice="0.85", MaxSteps="7")
+    execution = finished(bench, arn)
+    assert execution["PipelineExecutionStatus"] == "Failed"
+    assert execution["FailureReason"] == "mean Dice 0.5 is below 0.85"
+    ran = steps(bench, arn)
+    assert list(ran) == ["Train", "Evaluate", "CheckQuality", "Fail"]
+    assert ran["CheckQuality"]["Metadata"]["Condition"]["Outcome"] == "False"
+    assert ran["Fail"]["Metadata"]["Fail"]["ErrorMessage"] == "mean Dice 0.5 is below 0.85"
+
+
+def test_a_failed_step_fails_the_execution_with_its_reason(bench: Workbench, pipeline: str) -> None:
+    arn = start(bench, pipeline, 0.9, ManifestUri=bench.uri("nothing/here.json"))
+    execution = finished(bench, arn)
+    assert execution["PipelineExecutionStatus"] == "Failed"
+    train = steps(bench, arn)["Train"]
+    assert train["StepStatus"] == "Failed"
+    assert "No S3 objects found" in train["FailureReason"]
+
+
+def test_the_pipeline_works_with_its_own_role(bench: Workbench, image: str) -> None:
+    statements = [entry for entry in pipeline_statements(bench) if entry["Action"] != "iam:PassRole"]
+    name = f"{bench.name}-weak"
+    bench.sagemaker.create_pipeline(
+        PipelineName=name,
+        PipelineDefinition=json.dumps(definition(bench, image, f"{bench.name}-models")),
+        ClientRequestToken=uuid.uuid4().hex,
+        RoleArn=bench.make_role("weak", statements),
+    )
+    arn = start(bench, name, 0.9)
+    assert finished(bench, arn)["PipelineExecutionStatus"] == "Failed"
+    reason = steps(bench, arn)["Train"]["FailureReason"]
+    assert "Failed to invoke sagemaker:CreateTrainingJob" in reason
+    assert "iam:PassRole" in reason
+
+
+def test_an_execution_can_be_stopped(bench: Workbench, pipeline: str) -> None:
+    arn = start(bench, pipeline, 0.9, MaxSteps="999")
+    job = wait_for(lambda: steps(bench, arn).get("Train", {}).get("Metadata"))["TrainingJob"]["Arn"].split(
+        "/"
+    )[-1]
+    wait_for(
+        lambda: bench.sagemaker.describe_training_job(TrainingJobName=job)["SecondaryStatus"] == "Training"
+    )
+    bench.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=uuid.uuid4().hex)
+    assert finished(bench, arn)["PipelineExecutionStatus"] == "Stopped"
+    wait_for(
+        lambda: bench.sagemaker.describe_training_job(TrainingJobName=job)["TrainingJobStatus"] == "Stopped"
+    )
+
+
+def test_the_same_token_starts_once(bench: Workbench, pipeline: str) -> None:
+    request = {
+        "PipelineName": pipeline,
+        "ClientRequestToken": uuid.uuid4().hex,
+        "PipelineParameters": [{"Name": "ManifestUri", "Value": bench.uri("nothing")}],
+    }
+    first = bench.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"]
+    time.sleep(0.1)
+    assert bench.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"] == first
+    finished(bench, first)
+    given = bench.sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=first)[
+        "PipelineParameters"
+    ]
+    assert {"Name": "MaxSteps", "Value": "120"} in given
+
+
+def test_parameters_are_checked(bench: Workbench, pipeline: str) -> None:
+    for parameters, message in (
+        ([], "ManifestUri.*must be given"),
+        ([{"Name": "Nope", "Value": "1"}], "Unknown pipeline parameters: Nope"),
+        (
+            [{"Name": "ManifestUri", "Value": "s3://b/k"}, {"Name": "MaxSteps", "Value": "many"}],
+            "not of type Integer",
+        ),
+    ):
+        with pytest.raises(botocore.exceptions.ClientError, match=message):
+            bench.sagemaker.start_pipeline_execution(
+                PipelineName=pipeline, ClientRequestToken=uuid.uuid4().hex, PipelineParameters=parameters
+            )
+
+
+def broken(bench: Workbench, image: str, kind: str) -> dict[str, Any]:
+    """A definition with one thing wrong."""
+    document = definition(bench, image, "group")
+    train, evaluate, check = document["Steps"]
+    if kind == "type":
+        train["Type"] = "Tuning"
+    elif kind == "argument":
+        train["Arguments"]["Enable"] = True
+    elif kind == "value":
+        train["Arguments"]["ResourceConfig"]["VolumeSizeInGB"] = "ten"
+    elif kind == "parameter":
+        train["Arguments"]["HyperParameters"]["max_steps"] = {"Get": "Parameters.Steps"}
+    elif kind == "step":
+        evaluate["DependsOn"] = ["Nobody"]
+    elif kind == "property file":
+        evaluate["PropertyFiles"] = []
+    elif kind == "circle":
+        train["DependsOn"] = ["CheckQuality"]
+    elif kind == "condition":
+        check["Arguments"]["Conditions"][0]["Type"] = "Nearly"
+    elif kind == "cache":
+        train["CacheConfig"] = {"Enabled": True, "ExpireAfter": "P30d"}
+    return document
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("type", "'Train': the step type 'Tuning' .* not supported"),
+        ("argument", "'Train': CreateTrainingJob.*Enable"),
+        ("value", "'Train'.*VolumeSizeInGB"),
+        ("parameter", "'Train' refers to the parameter 'Steps'"),
+        ("step", "'Evaluate' depends on Nobody"),
+        ("property file", "property file 'Evaluation'"),
+        ("circle", "in a circle"),
+        ("condition", "condition 'Nearly'"),
+        ("cache", "CacheConfig.Enabled is not supported"),
+    ],
+)
+def test_a_definition_that_could_not_run_is_refused(
+    bench: Workbench, image: str, kind: str, message: str
+) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match=f"(?s){message}"):
+        bench.sagemaker.create_pipeline(
+            PipelineName=f"{bench.name}-broken",
+            PipelineDefinition=json.dumps(broken(bench, image, kind)),
+            ClientRequestToken=uuid.uuid4().hex,
+            RoleArn=bench.role,
+        )
+
+
+def test_pipelines_are_described_updated_listed_and_deleted(bench: Workbench, image: str) -> None:
+    name = f"{bench.name}-short"
+    text = json.dumps(definition(bench, image, "group"))
+    token = uuid.uuid4().hex
+    request = {
+        "PipelineName": name,
+        "PipelineDefinition": text,
+        "ClientRequestToken": token,
+        "RoleArn": bench.role,
+    }
+    arn = bench.sagemaker.create_pipeline(**request)["PipelineArn"]
+    assert bench.sagemaker.create_pipeline(**request)["PipelineArn"] == arn
+    bench.sagemaker.update_pipeline(PipelineName=name, PipelineDescription="new words")
+    described = bench.sagemaker.describe_pipeline(PipelineName=name)
+    assert (described["PipelineDefinition"], described["PipelineDescription"]) == (text, "new words")
+    listed = bench.sagemaker.list_pipelines(PipelineNamePrefix=name)["PipelineSummaries"]
+    assert [entry["PipelineName"] for entry in listed] == [name]
+    bench.sagemaker.delete_pipeline(PipelineName=name, ClientRequestToken=uuid.uuid4().hex)
+    with pytest.raises(bench.sagemaker.exceptions.ResourceNotFound):
+        bench.sagemaker.describe_pipeline(PipelineName=name)

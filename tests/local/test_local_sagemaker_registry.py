@@ -1,0 +1,161 @@
+"""The model registry and batch transform through boto3."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import botocore.exceptions
+import pytest
+from sagemaker_server import SERVER
+from sagemaker_workbench import Hosting, Workbench, model_archive, wait_for
+
+
+@pytest.fixture(scope="module")
+def bench(cloud: Any) -> Workbench:
+    return Workbench(cloud)
+
+
+@pytest.fixture(scope="module")
+def hosting(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Hosting:
+    return Hosting(bench, bench.image(tmp_path_factory.mktemp("server"), SERVER, tag="server"))
+
+
+def register(bench: Workbench, hosting: Hosting, group: str, **more: Any) -> str:
+    url = bench.put("registry/model.tar.gz", model_archive(name="registered"))
+    return str(
+        bench.sagemaker.create_model_package(
+            ModelPackageGroupName=group,
+            InferenceSpecification={
+                "Containers": [
+                    {"Image": hosting.image, "ModelDataUrl": url, "Environment": {"MODE": "registry"}}
+                ],
+                "SupportedContentTypes": ["application/json"],
+                "SupportedResponseMIMETypes": ["application/json"],
+            },
+            **more,
+        )["ModelPackageArn"]
+    )
+
+
+@pytest.fixture
+def group(bench: Workbench) -> str:
+    name = f"{bench.name}-{uuid.uuid4().hex[:6]}"
+    bench.sagemaker.create_model_package_group(ModelPackageGroupName=name)
+    return name
+
+
+def test_versions_count_up_and_are_not_given_twice(bench: Workbench, hosting: Hosting, group: str) -> None:
+    first, second = (register(bench, hosting, group) for _ in range(2))
+    assert (first.rsplit("/", 1)[1], second.rsplit("/", 1)[1]) == ("1", "2")
+    bench.sagemaker.delete_model_package(ModelPackageName=second)
+    assert register(bench, hosting, group).endswith(f"model-package/{group}/3")
+    with pytest.raises(bench.sagemaker.exceptions.ConflictException):
+        bench.sagemaker.delete_model_package_group(ModelPackageGroupName=group)
+
+
+def test_approval_is_kept_filtered_and_published(bench: Workbench, hosting: Hosting, group: str) -> None:
+    sqs, events = bench.cloud.client("sqs"), bench.cloud.client("events")
+    url = sqs.create_queue(QueueName=f"{group}-events")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {
+        "source": ["aws.sagemaker"],
+        "detail-type": ["SageMaker Model Package State Change"],
+        "detail": {"ModelPackageGroupName": [group], "ModelApprovalStatus": ["Approved"]},
+    }
+    events.put_rule(Name=group, EventPattern=json.dumps(pattern))
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    events.put_targets(Rule=group, Targets=[{"Id": "queue", "Arn": arn}])
+    package = register(bench, hosting, group, ModelApprovalStatus="PendingManualApproval")
+    register(bench, hosting, group)
+    bench.sagemaker.update_model_package(
+        ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription="looked at"
+    )
+    described = bench.sagemaker.describe_model_package(ModelPackageName=package)
+    assert (described["ModelApprovalStatus"], described["ApprovalDescription"]) == ("Approved", "looked at")
+    listed = bench.sagemaker.list_model_packages(ModelPackageGroupName=group, ModelApprovalStatus="Approved")
+    assert [entry["ModelPackageArn"] for entry in listed["ModelPackageSummaryList"]] == [package]
+    message = wait_for(lambda: sqs.receive_message(QueueUrl=url).get("Messages"))[0]
+    event = json.loads(message["Body"])
+    assert event["source"] == "aws.sagemaker"
+    assert event["detail"]["ModelPackageArn"] == package
+
+
+def test_an_approved_version_is_deployed_by_its_arn(bench: Workbench, hosting: Hosting, group: str) -> None:
+    package = register(bench, hosting, group, ModelApprovalStatus="Approved")
+    model = f"{bench.name}-from-registry"
+    bench.sagemaker.create_model(
+        ModelName=model, PrimaryContainer={"ModelPackageName": package}, ExecutionRoleArn=bench.role
+    )
+    config = hosting.config("from-registry", model=model)
+    bench.sagemaker.create_endpoint(EndpointName=model, EndpointConfigName=config)
+    assert hosting.settled(model)["EndpointStatus"] == "InService"
+    answer = hosting.invoke(model, b"x")
+    assert (answer["model"], answer["mode"]) == ("registered", "registry")
+
+
+def test_a_package_needs_its_image_and_its_model(bench: Workbench, hosting: Hosting, group: str) -> None:
+    specification = {
+        "Containers": [{"Image": hosting.image, "ModelDataUrl": bench.uri("nothing.tar.gz")}],
+        "SupportedContentTypes": ["application/json"],
+        "SupportedResponseMIMETypes": ["application/json"],
+    }
+    with pytest.raises(botocore.exceptions.ClientError, match="Could not find model data"):
+        bench.sagemaker.create_model_package(
+            ModelPackageGroupName=group, InferenceSpecification=specification
+        )
+    specification["Containers"] = [{"Image": hosting.image.replace(":server", ":other")}]
+    with pytest.raises(botocore.exceptions.ClientError, match="Invalid image"):
+        bench.sagemaker.create_model_package(
+            ModelPackageGroupName=group, InferenceSpecification=specification
+        )
+
+
+def transform(bench: Workbench, model: str, **more: Any) -> dict[str, Any]:
+    name = f"{bench.name}-{uuid.uuid4().hex[:6]}"
+    given = {
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": bench.uri("batch/")}},
+        "ContentType": "text/plain",
+        "SplitType": more.pop("split", "None"),
+    }
+    bench.sagemaker.create_transform_job(
+        TransformJobName=name,
+        ModelName=model,
+        TransformInput=given,
+        TransformOutput={"S3OutputPath": bench.uri(f"answers/{name}")},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        **more,
+    )
+
+    def check() -> Any:
+        job = bench.sagemaker.describe_transform_job(TransformJobName=name)
+        return job if job["TransformJobStatus"] not in ("InProgress", "Stopping") else None
+
+    return dict(wait_for(check))
+
+
+def test_batch_transform_answers_every_object(bench: Workbench, hosting: Hosting) -> None:
+    bench.put("batch/a.txt", "one\ntwo\n")
+    bench.put("batch/deep/b.txt", "three")
+    model = hosting.model("batch")
+    done = transform(bench, model)
+    assert done["TransformJobStatus"] == "Completed", done.get("FailureReason")
+    where = done["TransformOutput"]["S3OutputPath"]
+    answer = json.loads(bench.get(f"{where}/a.txt.out"))
+    assert (answer["body"], answer["batch"], answer["type"]) == ("one\ntwo\n", "true", "text/plain")
+    assert json.loads(bench.get(f"{where}/deep/b.txt.out"))["body"] == "three"
+    lines = transform(bench, model, split="Line", BatchStrategy="SingleRecord")
+    answers = bench.get(f"{lines['TransformOutput']['S3OutputPath']}/a.txt.out").splitlines()
+    assert [json.loads(line)["body"] for line in answers] == ["one\n", "two\n"]
+    bench.put("batch/bad", "bad")
+    failed = transform(bench, model)
+    assert failed["TransformJobStatus"] == "Failed"
+    assert "batch/bad: HTTP 422" in failed["FailureReason"]

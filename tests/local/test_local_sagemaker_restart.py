@@ -1,0 +1,95 @@
+"""What a restart and a kill -9 of the cloud do to jobs, endpoints and queued requests."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sagemaker_server import SERVER
+from sagemaker_trainer import TRAINER, finished, request
+from sagemaker_workbench import Hosting, Workbench, wait_for
+
+
+def start_pipeline(bench: Workbench, image: str) -> str:
+    """An execution of a pipeline whose only step sleeps; its ARN."""
+    arguments = request(bench, image, "step", mode="sleep")
+    del arguments["TrainingJobName"]
+    steps = [{"Name": "Train", "Type": "Training", "Arguments": arguments}]
+    actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "iam:PassRole"]
+    bench.sagemaker.create_pipeline(
+        PipelineName=bench.name,
+        PipelineDefinition=json.dumps({"Version": "2020-12-01", "Steps": steps}),
+        ClientRequestToken=uuid.uuid4().hex,
+        RoleArn=bench.make_role("pipeline", [{"Effect": "Allow", "Action": actions, "Resource": "*"}]),
+    )
+    started = bench.sagemaker.start_pipeline_execution(
+        PipelineName=bench.name, ClientRequestToken=uuid.uuid4().hex
+    )
+    return str(started["PipelineExecutionArn"])
+
+
+def processes(cloud: Any) -> list[psutil.Process]:
+    """The containers of a cloud that run."""
+    found = []
+    for record in (cloud.root / "containers").glob("*.json"):
+        pid = json.loads(record.read_text())["pid"]
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            found.append(psutil.Process(pid))
+    return found
+
+
+def test_a_kill_leaves_nothing_behind_that_the_next_start_does_not_mend(
+    own_cloud: Any, tmp_path: Path
+) -> None:
+    bench = Workbench(own_cloud)
+    hosting = Hosting(bench, bench.image(tmp_path, SERVER, tag="server"))
+    trainer = bench.image(tmp_path, TRAINER, tag="trainer")
+    endpoint = hosting.endpoint("stays", asynchronous=True)
+    before = hosting.settled(endpoint)
+    job = request(bench, trainer, "cut-off", mode="sleep")
+    bench.sagemaker.create_training_job(**job)
+    execution = start_pipeline(bench, trainer)
+    wait_for(lambda: len(processes(own_cloud)) == 3)
+    requests = [
+        bench.runtime.invoke_endpoint_async(
+            EndpointName=endpoint, InputLocation=bench.put(f"r/{number}", body)
+        )
+        for number, body in enumerate(("sleep 3", "after"))
+    ]
+    left = processes(own_cloud)
+    own_cloud.kill()
+    assert all(process.is_running() for process in left)
+
+    own_cloud.start()
+    wait_for(lambda: not any(process.is_running() for process in left))
+    failed = finished(bench, job["TrainingJobName"])
+    assert failed["TrainingJobStatus"] == "Failed"
+    assert "the local cloud was stopped while this job ran" in failed["FailureReason"]
+    interrupted = bench.sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution)
+    assert interrupted["PipelineExecutionStatus"] == "Failed"
+    assert "the local cloud was stopped during the execution" in interrupted["FailureReason"]
+    after = hosting.settled(endpoint)
+    assert after["EndpointStatus"] == "InService"
+    assert after["CreationTime"] == before["CreationTime"]
+
+    def answered() -> bool:
+        listed = bench.s3.list_objects_v2(Bucket=bench.bucket, Prefix="responses/").get("Contents", [])
+        return len(listed) == len(requests)
+
+    wait_for(answered)
+    assert json.loads(bench.get(requests[1]["OutputLocation"]))["body"] == "after"
+
+
+def test_a_restart_stops_the_containers_and_starts_endpoints_again(own_cloud: Any, tmp_path: Path) -> None:
+    bench = Workbench(own_cloud)
+    hosting = Hosting(bench, bench.image(tmp_path, SERVER, tag="server"))
+    endpoint = hosting.endpoint("comes-back")
+    first = hosting.invoke(endpoint, b"x")["pid"]
+    own_cloud.stop()
+    assert not psutil.pid_exists(first)
+    own_cloud.start()
+    hosting.settled(endpoint)
+    assert hosting.invoke(endpoint, b"x")["pid"] != first

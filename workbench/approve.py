@@ -1,0 +1,205 @@
+"""Approves a model package and puts it into service, through the stack that owns the endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from workbench.deployment import Deployment
+from workbench.errors import DeploymentFailed, WorkbenchError
+from workbench.log_tail import endpoint_log_group, log_tail
+from workbench.progress import Progress, silent
+from workbench.waiting import poll
+
+UPDATE_TIMEOUT_SECONDS = 3600.0
+SUCCEEDED = frozenset({"UPDATE_COMPLETE"})
+ENDED = SUCCEEDED | {
+    "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK_FAILED",
+    "UPDATE_FAILED",
+    "ROLLBACK_COMPLETE",
+    "ROLLBACK_FAILED",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """A model package in service."""
+
+    model_package_arn: str
+    endpoint_name: str
+    changed: bool
+    """False if the endpoint already ran this package."""
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "modelPackageArn": self.model_package_arn,
+            "endpointName": self.endpoint_name,
+            "changed": self.changed,
+        }
+
+
+def approve(
+    deployment: Deployment,
+    *,
+    model_package_arn: str | None = None,
+    task: str | None = None,
+    note: str = "Approved with monai-aws",
+    progress: Progress = silent,
+    every_seconds: float = 2.0,
+) -> Approval:
+    """Set a model package to Approved and update the inference stack to it.
+
+    Args:
+        deployment: The environment's stacks.
+        model_package_arn: The package; None takes the newest of the task's group that waits for approval.
+        task: The training task whose endpoint serves the package; None takes the only one.
+        note: Recorded with the approval.
+        progress: Gets the stack's events.
+        every_seconds: Time between two looks at the stack.
+    """
+    deployed = deployment.task(task)
+    sagemaker = deployment.session.client("sagemaker")
+    package = model_package_arn or _newest_pending(sagemaker, deployed.model_package_group)
+    sagemaker.update_model_package(
+        ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription=note
+    )
+    progress(f"approved {package.rpartition(':')[2]}")
+    changed = _update_stack(
+        deployment,
+        parameter=f"{deployed.identifier}ModelPackageArn",
+        value=package,
+        progress=progress,
+        every_seconds=every_seconds,
+    )
+    return Approval(
+        model_package_arn=package,
+        endpoint_name=deployment.stack("inference")[f"{deployed.identifier}EndpointName"],
+        changed=changed,
+    )
+
+
+def _newest_pending(sagemaker: Any, group: str) -> str:
+    packages = sagemaker.list_model_packages(
+        ModelPackageGroupName=group,
+        ModelApprovalStatus="PendingManualApproval",
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        MaxResults=1,
+    )["ModelPackageSummaryList"]
+    if not packages:
+        raise WorkbenchError(
+            f"No model package of {group} waits for approval.",
+            advice="Train one (monai-aws train), or name a package with --model-package.",
+        )
+    return str(packages[0]["ModelPackageArn"])
+
+
+def _update_stack(
+    deployment: Deployment, *, parameter: str, value: str, progress: Progress, every_seconds: float
+) -> bool:
+    cloudformation = deployment.session.client("cloudformation")
+    name = deployment.stack("inference").stack
+    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    known = [one["ParameterKey"] for one in stack.get("Parameters", [])]
+    if parameter not in known:
+        raise WorkbenchError(
+            f"Stack {name} has no parameter {parameter}.",
+            advice="Name an endpoint for this task in the environment file and deploy the stack again.",
+        )
+    events = _Events(cloudformation, name, progress)
+    events.skip_past()
+    try:
+        cloudformation.update_stack(
+            StackName=name,
+            UsePreviousTemplate=True,
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value}
+                if key == parameter
+                else {"ParameterKey": key, "UsePreviousValue": True}
+                for key in known
+            ],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        )
+    except ClientError as error:
+        if "No updates are to be performed" in str(error.response["Error"]["Message"]):
+            progress(f"{name} already has this model package")
+            return False
+        raise
+
+    def ended() -> str | None:
+        status = str(cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"])
+        events.look()
+        return status if status in ENDED else None
+
+    status = poll(
+        ended,
+        every_seconds=every_seconds,
+        timeout_seconds=UPDATE_TIMEOUT_SECONDS,
+        on_timeout=lambda: DeploymentFailed(
+            f"Stack {name} has not ended its update after {UPDATE_TIMEOUT_SECONDS / 60:.0f} minutes.",
+            advice="It goes on in CloudFormation; look at the stack's events.",
+        ),
+    )
+    if status not in SUCCEEDED:
+        raise _failed(deployment, name, status, events)
+    return True
+
+
+@dataclass
+class _Events:
+    """The events of one stack update, each told once."""
+
+    cloudformation: Any
+    stack: str
+    progress: Progress
+    seen: set[str] = field(default_factory=set)
+    failures: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def skip_past(self) -> None:
+        """Events of earlier operations are not this update's."""
+        self.seen.update(str(event["EventId"]) for event in self._read())
+
+    def look(self) -> None:
+        for event in self._read():
+            identity = str(event["EventId"])
+            if identity in self.seen:
+                continue
+            self.seen.add(identity)
+            status = str(event.get("ResourceStatus", ""))
+            reason = str(event.get("ResourceStatusReason", ""))
+            self.progress(f"{status} {event.get('LogicalResourceId', '')} {reason}".rstrip())
+            if status.endswith("FAILED"):
+                self.failures.append(event)
+
+    def _read(self) -> list[Mapping[str, Any]]:
+        paginator = self.cloudformation.get_paginator("describe_stack_events")
+        found = [event for page in paginator.paginate(StackName=self.stack) for event in page["StackEvents"]]
+        found.reverse()  # CloudFormation answers newest first
+        return found
+
+
+def _failed(deployment: Deployment, name: str, status: str, events: _Events) -> DeploymentFailed:
+    # The first failure is the cause, the others are cancellations that follow from it.
+    reasons = [
+        f"{event.get('LogicalResourceId', '')} ({event.get('ResourceType', '')}): "
+        f"{event.get('ResourceStatusReason', 'no reason given')}"
+        for event in events.failures
+    ]
+    details: list[str] = reasons[1:]
+    for event in events.failures:
+        identity = str(event.get("PhysicalResourceId", ""))
+        if event.get("ResourceType") == "AWS::SageMaker::Endpoint" and identity:
+            endpoint = identity.rpartition("/")[2]
+            tail = log_tail(deployment.session, group=endpoint_log_group(endpoint))
+            details += [f"last lines of endpoint {endpoint}:", *(f"  {line}" for line in tail)]
+    return DeploymentFailed(
+        f"Stack {name} ended in {status}. {reasons[0] if reasons else 'It gives no reason.'}",
+        advice="The endpoint's container says above why it did not start; the previous model stays "
+        "in service. "
+        "Correct the image or the model, train again and approve that package.",
+        details=details,
+    )

@@ -1,0 +1,99 @@
+"""What the stacks of an environment made: their CloudFormation outputs, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from botocore.exceptions import ClientError
+
+from workbench.errors import NotDeployed, WorkbenchError
+from workbench.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackOutputs:
+    """The outputs of one deployed stack."""
+
+    stack: str
+    environment: str
+    values: Mapping[str, str]
+
+    def __getitem__(self, key: str) -> str:
+        if key not in self.values:
+            raise NotDeployed(
+                f"Stack {self.stack} has no output {key}.",
+                advice=f"Bring the stack up to date: monai-aws deploy --env {self.environment}",
+            )
+        return self.values[key]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The stacks of one environment, looked up when a piece of work first needs them.
+
+    Outputs are read anew for every stack and never kept between commands: a deployment may replace what
+    they name.
+    """
+
+    session: Session
+
+    def stack(self, part: str) -> StackOutputs:
+        """Outputs of the stack `part` (data, catalog, training, inference); `NotDeployed` says how to get
+        it.
+        """
+        environment = self.session.environment
+        name = environment.stack_name(part)
+        try:
+            stacks = self.session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ValidationError":
+                raise NotDeployed(
+                    f"Stack {name} is not deployed in account {environment.account}, {environment.region}.",
+                    advice=f"Deploy it first: monai-aws deploy --env {environment.name}",
+                ) from error
+            raise
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+        return StackOutputs(stack=name, environment=environment.name, values=outputs)
+
+    def task(self, name: str | None) -> TrainingTask:
+        """The training task `name` ("lung-segmentation"), or the only one that is deployed."""
+        training = self.stack("training")
+        suffix = "PipelineName"
+        tasks = {key.removesuffix(suffix) for key in training.values if key.endswith(suffix)}
+        identifier = pascal_case(name) if name else _only(tasks, what="training task", option="--task")
+        if identifier not in tasks:
+            raise NotDeployed(
+                f"Stack {training.stack} has no training task {name!r}.",
+                advice=f"Deployed tasks: {', '.join(sorted(tasks)) or 'none'}. Tasks are named in the "
+                "environment file.",
+            )
+        return TrainingTask(
+            identifier=identifier,
+            pipeline=training[f"{identifier}PipelineName"],
+            model_package_group=training[f"{identifier}ModelPackageGroupName"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """One task of the environment file as it was deployed."""
+
+    identifier: str
+    """The name in PascalCase, as it begins the names of outputs and parameters: LungSegmentation."""
+    pipeline: str
+    model_package_group: str
+
+
+def pascal_case(name: str) -> str:
+    """ "lung-segmentation" -> "LungSegmentation", the form that CloudFormation's logical names need."""
+    return "".join(word[:1].upper() + word[1:] for word in name.replace("_", "-").split("-"))
+
+
+def _only(names: set[str], *, what: str, option: str) -> str:
+    if len(names) == 1:
+        return next(iter(names))
+    raise WorkbenchError(
+        f"There are {len(names)} deployed {what}s.",
+        advice=f"Say which one with {option}: {', '.join(sorted(names)) or 'none is deployed'}.",
+    )

@@ -1,0 +1,306 @@
+"""The `monai-aws` command.
+
+Exit codes: 0 the work is done, 1 it failed (standard error says why and what to do next), 2 the command was
+misspelt. With --json standard output is one JSON document, also for a failure: {"error": {...}}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from healthimaging.reference import ImageSetRef
+from workbench.approve import approve
+from workbench.cloud import DEFAULT_ROOT, cloud_down, cloud_status, cloud_up
+from workbench.dataset import default_sql, make_dataset
+from workbench.deployment import Deployment
+from workbench.environment import REPOSITORY, load_environment
+from workbench.errors import WorkbenchError
+from workbench.failures import understood
+from workbench.ingest import ingest
+from workbench.output import Output
+from workbench.predict import predict
+from workbench.provision import bootstrap, deploy
+from workbench.query import query, table_rows
+from workbench.session import Session
+from workbench.show import show
+from workbench.train import train
+
+app = typer.Typer(
+    name="monai-aws",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Medical imaging AI on AWS HealthImaging.",
+)
+cloud = typer.Typer(no_args_is_help=True, help="The cloud on this machine: start, stop, look.")
+app.add_typer(cloud, name="cloud")
+
+Env = Annotated[str, typer.Option("--env", help="Environment file in infra/environments.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Root = Annotated[Path, typer.Option("--root", help="Folder of the local cloud's state.")]
+Task = Annotated[str | None, typer.Option("--task", help="Training task; needed if there are several.")]
+
+
+class Format(StrEnum):
+    """How the rows of a query are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+
+
+def run() -> int:
+    """Entry point of `python -m workbench`."""
+    app()
+    return 0
+
+
+@contextmanager
+def _reporting(output: Output) -> Iterator[None]:
+    """Print a foreseen failure and exit with 1; a defect keeps its traceback."""
+    try:
+        yield
+    except Exception as error:
+        failure = understood(error)
+        if failure is None:
+            raise
+        output.failure(failure)
+        raise typer.Exit(1) from error
+
+
+def _deployment(env: str) -> Deployment:
+    return Deployment(Session(load_environment(env)))
+
+
+@cloud.command("up")
+def cloud_up_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
+    """Start the local cloud and wait until it answers."""
+    output = Output(as_json)
+    with _reporting(output):
+        status = cloud_up(load_environment(env), root=root.resolve(), progress=output.progress)
+        output.result(status.to_json(), [f"up at {status.endpoint_url}"])
+
+
+@cloud.command("down")
+def cloud_down_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
+    """Stop the local cloud; its state stays."""
+    output = Output(as_json)
+    with _reporting(output):
+        cloud_down(load_environment(env), root=root.resolve(), progress=output.progress)
+        output.result({"running": False}, ["down"])
+
+
+@cloud.command("status")
+def cloud_status_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
+    """Say whether the local cloud runs, and which resource types it only records."""
+    output = Output(as_json)
+    with _reporting(output):
+        status = cloud_status(load_environment(env), root=root.resolve())
+        lines = [f"up at {status.endpoint_url} (pid {status.pid})" if status.running else "not running"]
+        lines += [f"recorded only: {one}" for one in status.recorded_only]
+        output.result(status.to_json(), lines)
+
+
+@app.command("deploy")
+def deploy_command(env: Env = "local", as_json: Json = False) -> None:
+    """Bootstrap the account where needed and deploy every stack with the CDK command line."""
+    output = Output(as_json)
+    with _reporting(output):
+        session = Session(load_environment(env))
+        bootstrapped = bootstrap(session, progress=output.progress)
+        deploy(session, progress=output.progress)
+        output.result({"environment": env, "bootstrapped": bootstrapped}, [f"deployed {env}"])
+
+
+@app.command("ingest")
+def ingest_command(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders with DICOM files.")],
+    env: Env = "local",
+    as_json: Json = False,
+) -> None:
+    """Import DICOM files into the datastore; fails if any file could not be imported."""
+    output = Output(as_json)
+    with _reporting(output):
+        report = ingest(_deployment(env), paths, progress=output.progress)
+        lines = [f"{len(report.imported)} files imported into {len(report.image_sets)} image sets"]
+        for one in report.image_sets:
+            primary = "" if one.is_primary else ", NOT PRIMARY: it conflicts with its study"
+            lines.append(f"  {one.image_set_id} version {one.version_id}, {one.instances} instances{primary}")
+        lines += [f"warning {one.code}: {one.file}: {one.message}" for one in report.warnings]
+        lines += [f"not DICOM, skipped: {one}" for one in report.skipped]
+        lines += [f"FAILED {one.file}: {one.kind}: {one.reason}" for one in report.failed]
+        output.result(report.to_json(), lines)
+    if not report.ok:
+        if not report.imported and not report.failed:
+            output.errors.print("No DICOM file was found.")
+        raise typer.Exit(1)
+
+
+@app.command("query")
+def query_command(
+    sql: Annotated[str, typer.Argument(help="SQL in Trino's dialect over the tables series and instances.")],
+    env: Env = "local",
+    as_json: Json = False,
+    format_: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+) -> None:
+    """Ask the catalog with SQL."""
+    output = Output(as_json)
+    with _reporting(output):
+        result = query(_deployment(env), sql)
+        if as_json:
+            output.result(result.to_json(), [])
+        elif format_ is Format.CSV:
+            print(result.to_csv(), end="")
+        else:
+            output.table([column.name for column in result.columns], table_rows(result))
+            output.errors.print(f"{len(result.rows)} rows, {result.bytes_scanned} bytes scanned", style="dim")
+
+
+@app.command("dataset")
+def dataset_command(
+    sql: Annotated[
+        str | None,
+        typer.Argument(help="SQL that selects whole rows of series; the default takes --modality."),
+    ] = None,
+    env: Env = "local",
+    as_json: Json = False,
+    name: Annotated[str, typer.Option(help="Begin of the manifest's name.")] = "dataset",
+    modality: Annotated[str, typer.Option(help="Modality of the images, without SQL.")] = "CT",
+    label_description: Annotated[
+        str | None, typer.Option(help="Series description of the segmentations that are labels, without SQL.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split by patient.")] = 0,
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of patients for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of patients for the test.")] = 0.0,
+    unlabelled: Annotated[bool, typer.Option(help="Keep images without a segmentation.")] = False,
+) -> None:
+    """Make a dataset manifest: image sets pinned to versions, labels, split by patient."""
+    output = Output(as_json)
+    with _reporting(output):
+        made = make_dataset(
+            _deployment(env),
+            sql or default_sql(modality=modality, label_description=label_description),
+            name=name,
+            seed=seed,
+            validation=validation,
+            test=test,
+            labelled_only=not unlabelled,
+            progress=output.progress,
+        )
+        statistics = ", ".join(f"{key} {value}" for key, value in made.manifest.statistics.items())
+        output.result(made.to_json(), [made.uri, statistics])
+
+
+@app.command("train")
+def train_command(
+    manifest: Annotated[str, typer.Argument(help="S3 URI of a dataset manifest.")],
+    env: Env = "local",
+    as_json: Json = False,
+    task: Task = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="Pipeline parameter NAME=VALUE: MinimumDice, InstanceType, MaxSteps; repeatable."),
+    ] = None,
+) -> None:
+    """Train, evaluate and register a model; fails if the quality gate refuses it."""
+    output = Output(as_json)
+    with _reporting(output):
+        parameters = dict(_name_value(one) for one in parameter or [])
+        result = train(_deployment(env), manifest, task=task, parameters=parameters, progress=output.progress)
+        lines = [result.model_package_arn]
+        if result.evaluation:
+            measured = result.evaluation
+            lines += [f"{name} {value:.4f} on {measured.split}" for name, value in measured.metrics.items()]
+        output.result(result.to_json(), lines)
+
+
+@app.command("approve")
+def approve_command(
+    env: Env = "local",
+    as_json: Json = False,
+    task: Task = None,
+    model_package: Annotated[
+        str | None, typer.Option(help="ARN of the package; the newest that waits for approval if not given.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Recorded with the approval.")] = "Approved with monai-aws",
+) -> None:
+    """Approve a model package and put it into service."""
+    output = Output(as_json)
+    with _reporting(output):
+        result = approve(
+            _deployment(env), model_package_arn=model_package, task=task, note=note, progress=output.progress
+        )
+        state = "in service" if result.changed else "was in service already"
+        output.result(result.to_json(), [f"{result.model_package_arn} {state} at {result.endpoint_name}"])
+
+
+@app.command("predict")
+def predict_command(
+    image_set_id: Annotated[str, typer.Argument(help="Image set to segment.")],
+    env: Env = "local",
+    as_json: Json = False,
+    image_version: Annotated[
+        str | None, typer.Option("--image-version", help="Version of the image set; the latest if not given.")
+    ] = None,
+    endpoint: Annotated[
+        str, typer.Option(help="Endpoint, as the environment file names it.")
+    ] = "lung-segmentation",
+) -> None:
+    """Segment an image set; the result is stored beside it in the datastore."""
+    output = Output(as_json)
+    with _reporting(output):
+        deployment = _deployment(env)
+        image = _reference(deployment, image_set_id, image_version)
+        answer = predict(deployment, image, endpoint=endpoint, progress=output.progress)
+        stored = answer.segmentation
+        lines = [f"{one.label}: {one.volume_ml:.1f} ml" for one in answer.segments]
+        lines.append(
+            f"stored as image set {stored.image_set_id}, series {stored.series_instance_uid}"
+            + ("" if stored.is_primary else ", NOT PRIMARY")
+        )
+        output.result(answer.to_json(), lines)
+
+
+@app.command("show")
+def show_command(
+    image_set_id: Annotated[str, typer.Argument(help="Image set to show.")],
+    env: Env = "local",
+    as_json: Json = False,
+    image_version: Annotated[
+        str | None, typer.Option("--image-version", help="Version of the image set; the latest if not given.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = REPOSITORY
+    / "build"
+    / "show",
+    patient: Annotated[bool, typer.Option("--patient", help="Show attributes of the person too.")] = False,
+) -> None:
+    """Print an image set's header and write a contact sheet of its slices (PNG and HTML)."""
+    output = Output(as_json)
+    with _reporting(output):
+        shown = show(_deployment(env), image_set_id, version_id=image_version, folder=folder, patient=patient)
+        primary = "primary" if shown.is_primary else "not primary"
+        lines = [
+            f"image set {image_set_id} version {shown.version_id}, {shown.instances} instances, {primary}"
+        ]
+        lines += [f"  {name}: {value}" for name, value in shown.headers.items()]
+        lines.append(f"contact sheet: {shown.png}" if shown.png else shown.note)
+        output.result(shown.to_json(), lines)
+
+
+def _name_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise WorkbenchError(f"{text!r} is not NAME=VALUE.", advice="For example --parameter MaxSteps=200")
+    return name, value
+
+
+def _reference(deployment: Deployment, image_set_id: str, version: str | None) -> ImageSetRef:
+    datastore = deployment.stack("data")["DatastoreId"]
+    if version is None:
+        client = deployment.session.client("medical-imaging")
+        version = str(client.get_image_set(datastoreId=datastore, imageSetId=image_set_id)["versionId"])
+    return ImageSetRef(datastore_id=datastore, image_set_id=image_set_id, version_id=version)
