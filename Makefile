@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions
 MODELS_PACKAGES   := runtime training healthimaging
-PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench
+PLATFORM_TESTS    := tests/acceptance tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench
 MODELS_TESTS      := tests/healthimaging/test_healthimaging_monai.py tests/runtime tests/training
 
 # A real engine where one answers, else the local cloud's own.

@@ -100,7 +100,7 @@ def _download(
 ) -> bytes:
     def unavailable(code: str) -> FrameUnavailableError:
         return FrameUnavailableError(
-            f"The frame could not be read: {code}",
+            f"The frame could not be read: GetImageFrame: {code}",
             code=code,
             image_set_id=ref.image_set_id,
             sop_instance_uid=instance.sop_instance_uid,

@@ -191,15 +191,29 @@ def _failed(deployment: Deployment, name: str, status: str, events: _Events) -> 
     ]
     details: list[str] = reasons[1:]
     for event in events.failures:
-        identity = str(event.get("PhysicalResourceId", ""))
-        if event.get("ResourceType") == "AWS::SageMaker::Endpoint" and identity:
-            endpoint = identity.rpartition("/")[2]
+        endpoint = _endpoint_name(events.cloudformation, event)
+        if endpoint:
             tail = log_tail(deployment.session, group=endpoint_log_group(endpoint))
             details += [f"last lines of endpoint {endpoint}:", *(f"  {line}" for line in tail)]
     return DeploymentFailed(
         f"Stack {name} ended in {status}. {reasons[0] if reasons else 'It gives no reason.'}",
-        advice="The endpoint's container says above why it did not start; the previous model stays "
-        "in service. "
+        advice="The endpoint's container says why it did not start; the previous model stays in service. "
         "Correct the image or the model, train again and approve that package.",
         details=details,
     )
+
+
+def _endpoint_name(cloudformation: Any, event: Mapping[str, Any]) -> str | None:
+    """The endpoint that an event is about; None if it is about another resource, or one that was never
+    made.
+    """
+    if event.get("ResourceType") != "AWS::SageMaker::Endpoint":
+        return None
+    identity = str(event.get("PhysicalResourceId") or "")
+    if not identity:
+        # The event of a failed update may leave out what the stack knows.
+        resource = cloudformation.describe_stack_resource(
+            StackName=event["StackName"], LogicalResourceId=event["LogicalResourceId"]
+        )["StackResourceDetail"]
+        identity = str(resource.get("PhysicalResourceId") or "")
+    return identity.rpartition("/")[2] or None

@@ -78,8 +78,8 @@ def _run(verb: str, environment: Environment, *, root: Path, progress: Progress)
     run_program(
         _command(verb, environment, root=root),
         what=f"The local cloud's `{verb}`",
-        advice="The lines above say what stands in the way (a port taken, a folder that is not writable); "
-        f"the cloud's own log is under {root}.",
+        advice="Its last lines say what stands in the way (a port taken, a folder that is not writable); "
+        f"its own log is under {root}.",
         environment=os.environ,
         folder=REPOSITORY,
         progress=progress,

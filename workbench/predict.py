@@ -129,8 +129,7 @@ def predict(
     if not ok:
         raise PredictionFailed(
             f"Endpoint {endpoint_name} could not do request {inference_id}: {failure_message(body)}",
-            advice="The endpoint's log tail is above; the request itself is unchanged in S3 and can "
-            "be sent again.",
+            advice="Read the endpoint's log tail; the request is unchanged in S3 and can be sent again.",
             details=log_tail(deployment.session, group=endpoint_log_group(endpoint_name)),
         )
     return read_answer(json.loads(body))

@@ -92,13 +92,14 @@ def _cdk(environment: Environment, *arguments: str, what: str, progress: Progres
     if not program.exists():
         raise ProgramFailed(
             "The CDK command line is not installed (node_modules/.bin/cdk).",
-            advice="Install it: make install, which runs npm ci with the pinned version of package.json.",
+            advice="Install it: make environments, which runs npm ci with the pinned version of package.json.",
         )
     run_program(
         [program, *arguments, "--no-notices", "--no-lookups"],
         what=what,
-        advice="Read the events above: the first failed resource names the cause. "
-        "Nothing else was changed; correct it and run the same command again.",
+        advice="The first failed resource, or the last line of a traceback, names the cause. Stacks "
+        "before it "
+        "stay deployed: correct it and run the same command again.",
         environment=program_environment(environment),
         folder=REPOSITORY,
         progress=progress,

@@ -207,7 +207,7 @@ def _failed(deployment: Deployment, execution: Mapping[str, Any], follower: _Fol
             details = log_tail(deployment.session, group=job[0], stream_prefix=job[1])
     return TrainingFailed(
         f"The training pipeline did not succeed. {reason}",
-        advice="Read the log tail above. If the quality gate refused the model, give it more data or steps "
+        advice="Read the log tail. If the quality gate refused the model, give it more data or steps "
         "(--parameter MaxSteps=...), or lower --parameter MinimumDice=... knowingly.",
         details=details,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from healthimaging.monai import load_metatensor
 from monai.deploy.core import Operator, OperatorSpec
 
+from healthimaging.monai import load_metatensor
 from runtime.bundle import Bundle
 from runtime.channel_masks import channel_masks
 from runtime.exchange import Exchange

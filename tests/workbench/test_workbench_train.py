@@ -211,6 +211,9 @@ class FakeCloudFormation:
         self.update = request
         self.status = self.ends
 
+    def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
+        return {"StackResourceDetail": {"PhysicalResourceId": "lung-9"}}
+
     def get_paginator(self, name: str) -> FakePaginator:
         assert name == "describe_stack_events"
         old = {"EventId": "old", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "long ago"}
@@ -258,10 +261,12 @@ def test_nothing_to_approve_is_said() -> None:
         approve(deployment(sagemaker=sagemaker, cloudformation=None))
 
 
-def test_failed_endpoint_shows_the_reason_and_its_log_tail() -> None:
+@pytest.mark.parametrize("identity", ["arn:aws:sagemaker:us-east-1:000000000000:endpoint/lung-9", ""])
+def test_failed_endpoint_shows_the_reason_and_its_log_tail(identity: str) -> None:
     endpoint: Mapping[str, str] = {
         "ResourceType": "AWS::SageMaker::Endpoint",
-        "PhysicalResourceId": "arn:aws:sagemaker:us-east-1:000000000000:endpoint/lung-9",
+        "PhysicalResourceId": identity,
+        "StackName": "monai-test-inference",
         "ResourceStatusReason": "container did not answer /ping",
     }
     cloudformation = FakeCloudFormation(

@@ -51,8 +51,10 @@ def handle(event: dict[str, Any], context: object) -> dict[str, Any]:
     failures = []
     done: set[tuple[str, str]] = set()
     for record in event["Records"]:
+        subject = f"message {record['messageId']}"
         try:
             image_set = image_set_of(record["body"])
+            subject = f"image set {image_set[1]}"
             # A batch often holds several events of one image set; the first one has already read its latest
             # version.
             if image_set not in done:
@@ -60,7 +62,7 @@ def handle(event: dict[str, Any], context: object) -> dict[str, Any]:
                 done.add(image_set)
         # One bad message must not keep the rest of its batch from being indexed, whatever is wrong with it.
         except Exception as error:  # noqa: BLE001
-            logger.error("indexing failed: message %s, %s", record["messageId"], _describe(error))
+            logger.error("indexing failed: %s, %s", subject, _describe(error))
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}
 
