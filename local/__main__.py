@@ -43,10 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("--root", default="build/cloud", help="folder of all state (%(default)s)")
-        command.add_argument("--port", type=int, default=PORT, help="on 127.0.0.1 (%(default)s)")
+        command.add_argument("--port", type=_port, default=PORT, help="on 127.0.0.1 (%(default)s)")
         if name == "status":
             command.add_argument("--json", action="store_true", help="machine readable")
     return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
+    return number
 
 
 if __name__ == "__main__":

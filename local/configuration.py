@@ -37,6 +37,16 @@ class Configuration:
         return self.root / "cloud.log"
 
     @property
+    def process_file(self) -> Path:
+        """Written by a running server: its process id, when that process started, and its address."""
+        return self.root / "cloud.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by a running server."""
+        return self.root / "lock"
+
+    @property
     def state_folder(self) -> Path:
         """MiniStack's state, one JSON file a service."""
         return self.root / "state"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from local.configuration import STATUS_PATH, Configuration
-from local.server import CannotServeError
+from local.containers.records import ProcessRecords, is_same_process
+from local.server import CannotServeError, not_writable
 
 _START_SECONDS = 120
 _STOP_SECONDS = 60
@@ -27,15 +29,16 @@ def up(configuration: Configuration, *, say: Callable[[str], None]) -> None:
     """Start the cloud unless it runs on this folder already, and wait until it is ready."""
     running = status(configuration)
     if running["running"]:
+        if not running["ready"]:
+            say(f"The local cloud on {configuration.root} does not answer yet (pid {running['pid']}); waiting")
+            running = _wait_for_other(configuration)
         say(f"The local cloud is up already: {running['endpointUrl']} (pid {running['pid']})")
         return
     try:
         configuration.root.mkdir(parents=True, exist_ok=True)
         log = configuration.log_file.open("ab")
     except OSError as error:
-        raise CannotServeError(
-            f"The folder {configuration.root} is not writable ({error.strerror}). Choose another with --root."
-        ) from error
+        raise not_writable(configuration, error) from error
     with log:
         start = log.tell()
         process = subprocess.Popen(
@@ -62,15 +65,16 @@ def up(configuration: Configuration, *, say: Callable[[str], None]) -> None:
             raise CannotServeError(_last_words(configuration.log_file, start))
         state = _ask(configuration.endpoint_url)
         if state is not None and state["pid"] == process.pid and state["ready"]:
-            _pid_file(configuration).write_text(
-                json.dumps({"pid": process.pid, "endpointUrl": configuration.endpoint_url})
-            )
             say(f"The local cloud is up after {time.monotonic() - began:.1f} s")
             return
         time.sleep(0.2)
     process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
     raise CannotServeError(
-        f"The local cloud was not ready after {_START_SECONDS} s. "
+        f"The local cloud was not ready after {_START_SECONDS} s and was stopped. "
         + _last_words(configuration.log_file, start)
     )
 
@@ -80,34 +84,43 @@ def down(configuration: Configuration, *, say: Callable[[str], None]) -> None:
     state = status(configuration)
     if not state["running"]:
         say("The local cloud is not running.")
+        for name in ProcessRecords(configuration.root).stop_leftovers():
+            say(f"Stopped a container that a killed cloud had left running: {name}")
         return
     pid = state["pid"]
-    os.kill(pid, signal.SIGTERM)
+    if pid is None:
+        raise CannotServeError(
+            f"Another process holds the folder {configuration.root} and does not say who it is. "
+            f"Find it with `fuser {configuration.root / 'lock'}` and end it."
+        )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
     while _alive(pid):
         if time.monotonic() > deadline:
-            raise CannotServeError(f"The local cloud (pid {pid}) did not stop within {_STOP_SECONDS} s.")
+            raise CannotServeError(
+                f"The local cloud (pid {pid}) did not stop within {_STOP_SECONDS} s. `kill -9 {pid}` ends it; "
+                f"its state survives that. Its log: {configuration.log_file}"
+            )
         time.sleep(0.1)
-    _pid_file(configuration).unlink(missing_ok=True)
     say("The local cloud is down; its state is kept in " + str(configuration.root))
 
 
 def status(configuration: Configuration) -> dict[str, Any]:
-    """What the running cloud says of itself, or that none runs on this folder."""
-    addresses = [configuration.endpoint_url]
-    file = _pid_file(configuration)
-    if file.exists():
-        addresses.insert(0, json.loads(file.read_text())["endpointUrl"])
-    for address in addresses:
+    """What the running cloud says of itself, that one starts or hangs, or that none runs on this folder."""
+    known = _known_process(configuration)
+    addresses = [known["endpointUrl"]] if known else []
+    for address in (*addresses, configuration.endpoint_url):
         state = _ask(address)
         if state is not None and state["root"] == str(configuration.root):
             return state
+    running = _is_held(configuration)
     return {
-        "running": False,
+        "running": running,
         "ready": False,
-        "endpointUrl": configuration.endpoint_url,
+        "endpointUrl": known["endpointUrl"] if running and known else configuration.endpoint_url,
         "root": str(configuration.root),
-        "pid": None,
+        "pid": known["pid"] if running and known else None,
         "recordedOnly": [],
     }
 
@@ -116,7 +129,7 @@ def describe(state: Mapping[str, Any]) -> str:
     """A status for a person."""
     if not state["running"]:
         return f"The local cloud is not running (state in {state['root']})."
-    condition = "up" if state["ready"] else "starting"
+    condition = "up" if state["ready"] else "starting, or it hangs"
     lines = [
         f"The local cloud is {condition}: {state['endpointUrl']} (pid {state['pid']})",
         f"State in {state['root']}",
@@ -137,8 +150,47 @@ def _ask(endpoint_url: str) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) and "root" in answer else None
 
 
-def _pid_file(configuration: Configuration) -> Path:
-    return configuration.root / "cloud.json"
+def _known_process(configuration: Configuration) -> dict[str, Any] | None:
+    """The process that the folder's last server said it was, if that very process still runs.
+
+    A process id alone is not enough: after a crash it may by now be somebody else's.
+    """
+    try:
+        known: dict[str, Any] = json.loads(configuration.process_file.read_text())
+        ours = is_same_process(known["pid"], known["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if ours else None
+
+
+def _is_held(configuration: Configuration) -> bool:
+    """Whether a server has locked the folder."""
+    try:
+        with configuration.lock_file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is no such file, so nobody has locked it
+    return False
+
+
+def _wait_for_other(configuration: Configuration) -> dict[str, Any]:
+    """The status of a server that another command has started, once it is ready."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        state = status(configuration)
+        if not state["running"]:
+            raise CannotServeError(
+                f"The local cloud that another command had started ended. Its log: {configuration.log_file}"
+            )
+        if state["ready"]:
+            return state
+        time.sleep(0.2)
+    raise CannotServeError(
+        f"The local cloud on {configuration.root} has not answered for {_START_SECONDS} s. "
+        f"Stop it with `down`, then start it again. Its log: {configuration.log_file}"
+    )
 
 
 def _alive(pid: int) -> bool:

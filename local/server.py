@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import logging
 import resource
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import psutil
 
 from local.configuration import HOST, Configuration, configure
 from local.persistence import complete
@@ -22,6 +26,10 @@ _STOP_SECONDS = 5
 """How long open requests may take when the server stops."""
 
 
+_LOCK_SECONDS = 0.5
+"""`status` holds the lock for a moment to see whether somebody has it."""
+
+
 class CannotServeError(Exception):
     """The cloud cannot start; the message says why, for a person to read."""
 
@@ -29,14 +37,40 @@ class CannotServeError(Exception):
 def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT. Raises `CannotServeError`."""
     with _locked(configuration), _bound(configuration) as listener:
-        configure(configuration)
-        complete(configuration.state_folder)
+        try:
+            configure(configuration)
+            complete(configuration.state_folder)
+            _announce(configuration)
+        except OSError as error:
+            raise not_writable(configuration, error) from error
         _raise_file_limit()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
         # Imported here: MiniStack reads its settings, made by configure, when it is imported.
         from local.cloud import LocalCloud
 
         asyncio.run(_serve(LocalCloud(configuration), listener))
+        configuration.process_file.unlink(missing_ok=True)
+
+
+def not_writable(configuration: Configuration, error: OSError) -> CannotServeError:
+    """The error of a folder that cannot hold the state, with what stands in the way."""
+    return CannotServeError(
+        f"The folder {configuration.root} is not writable ({error.strerror}: {error.filename}). "
+        "Choose another with --root, or remove what is in the way."
+    )
+
+
+def _announce(configuration: Configuration) -> None:
+    """Say on disk which process serves this folder, and where, so that `status` and `down` find it."""
+    new = configuration.process_file.with_suffix(".new")
+    process = psutil.Process()
+    document = {
+        "pid": process.pid,
+        "started": process.create_time(),
+        "endpointUrl": configuration.endpoint_url,
+    }
+    new.write_text(json.dumps(document))
+    new.replace(configuration.process_file)
 
 
 async def _serve(cloud: LocalCloud, listener: socket.socket) -> None:
@@ -71,18 +105,22 @@ def _locked(configuration: Configuration) -> Iterator[None]:
     """Hold the folder: two clouds on one folder would overwrite each other's state."""
     try:
         configuration.root.mkdir(parents=True, exist_ok=True)
-        file = (configuration.root / "lock").open("a")
+        file = configuration.lock_file.open("a")
     except OSError as error:
-        raise CannotServeError(
-            f"The folder {configuration.root} is not writable ({error.strerror}). Choose another with --root."
-        ) from error
+        raise not_writable(configuration, error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotServeError(
-                f"Another local cloud uses the folder {configuration.root}. Stop it with `down`."
-            ) from None
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                raise CannotServeError(
+                    f"Another local cloud uses the folder {configuration.root}. Stop it with `down`."
+                ) from None
+            break
         yield
 
 

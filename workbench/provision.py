@@ -92,7 +92,7 @@ def _cdk(environment: Environment, *arguments: str, what: str, progress: Progres
     if not program.exists():
         raise ProgramFailed(
             "The CDK command line is not installed (node_modules/.bin/cdk).",
-            advice="Install it: make environments, which runs npm ci with the pinned version of package.json.",
+            advice="Install it with the version that package.json pins: make environments.",
         )
     run_program(
         [program, *arguments, "--no-notices", "--no-lookups"],

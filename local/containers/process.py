@@ -55,10 +55,12 @@ class ProcessContainer:
 
     def stop(self, *, grace: float) -> int:
         """SIGTERM to the entry point's group, SIGKILL after `grace` seconds; the exit code."""
-        if self._process.poll() is None:
-            signal_group(self.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace)
+        ended = self.poll()
+        if ended is not None:
+            return ended  # its id may be somebody else's by now
+        signal_group(self.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
         signal_group(self.pid, signal.SIGKILL)
         code = self._process.wait()
         self._clean()

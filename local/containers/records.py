@@ -9,7 +9,9 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -43,18 +45,33 @@ class ProcessRecords:
         stopped = []
         for path in sorted(self._folder.glob("*.json")):
             record = json.loads(path.read_text())
-            if _is_ours(record["pid"], record["started"]):
+            if is_same_process(record["pid"], record["started"]) or _left_alone(record):
                 end_group(record["pid"], grace=grace)
                 stopped.append(record["name"])
             path.unlink(missing_ok=True)
         return stopped
 
 
-def _is_ours(pid: int, started: float) -> bool:
+def is_same_process(pid: int, started: float) -> bool:
+    """Whether the process that had this id and start time still runs."""
     try:
         return abs(psutil.Process(pid).create_time() - started) <= _SAME_START
     except psutil.NoSuchProcess:
         return False
+
+
+def _left_alone(record: Mapping[str, Any]) -> bool:
+    """Whether the entry point has ended and left processes of its group behind.
+
+    While a group has members the system gives its number to no new process, so with the leader gone they
+    are the container's, unless they are older than it.
+    """
+    if psutil.pid_exists(record["pid"]):
+        return False
+    members = group_members(record["pid"])
+    return bool(members) and all(
+        member.create_time() >= record["started"] - _SAME_START for member in members
+    )
 
 
 def group_members(leader: int) -> list[psutil.Process]:

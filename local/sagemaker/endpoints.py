@@ -89,6 +89,7 @@ class Endpoints:
         params = call.params
         name = params["EndpointName"]
         arn = self._foundation.names.arn(KIND, name)
+        self._foundation.may_tag(call, arn)
         snapshot = self._snapshot(params["EndpointConfigName"])
         moment = now()
         document = {

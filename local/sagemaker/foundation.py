@@ -49,11 +49,16 @@ class Foundation:
         )
         self.cloud.assume(role_arn=role_arn, principal=PRINCIPAL, session_name="SageMaker")
 
+    def may_tag(self, call: Call, arn: str) -> None:
+        """Check that the caller may give the Tags of a Create call (sagemaker:AddTags); before it makes
+        anything."""
+        if call.params.get("Tags"):
+            self.cloud.authorize(caller=call.caller, action="sagemaker:AddTags", resources=[arn])
+
     def tag(self, call: Call, arn: str) -> None:
-        """Keep the Tags of a Create call, which need sagemaker:AddTags as well."""
+        """Keep the Tags of a Create call."""
         tags = call.params.get("Tags")
         if tags:
-            self.cloud.authorize(caller=call.caller, action="sagemaker:AddTags", resources=[arn])
             self.store.add("tags", arn, {"Tags": {tag["Key"]: tag["Value"] for tag in tags}})
 
     def untag(self, arn: str) -> None:

@@ -100,8 +100,10 @@ class LogShipper:
                 self._create()
             self._client.put_log_events(logGroupName=self._group, logStreamName=self.stream, logEvents=events)
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            self._refused = True
-            logger.warning("no logs for %s %s: %s", self._group, self.stream, error)
+            # What the role may not do now it may not do later; anything else costs these lines only.
+            self._refused = isinstance(error, botocore.exceptions.ClientError) and "Denied" in _code(error)
+            lost = "no logs" if self._refused else f"{len(batch)} lines lost"
+            logger.warning("%s for %s %s: %s", lost, self._group, self.stream, error)
 
     def _create(self) -> None:
         """Make the stream, and the group only where nobody made it before (with its key and retention)."""

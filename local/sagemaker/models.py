@@ -92,6 +92,7 @@ class Models:
         self._foundation.take_role(call, params["ExecutionRoleArn"])
         name = params["ModelName"]
         arn = self._foundation.names.arn(MODEL, name)
+        self._foundation.may_tag(call, arn)
         document = {
             **without_tags(params),
             "ModelArn": arn,
@@ -132,6 +133,7 @@ class Models:
                 raise unsupported("more than one production variant of an asynchronous endpoint")
         name = params["EndpointConfigName"]
         arn = self._foundation.names.arn(CONFIG, name)
+        self._foundation.may_tag(call, arn)
         document = {**without_tags(params), "EndpointConfigArn": arn, "CreationTime": now()}
         if not self._foundation.store.add(CONFIG, name, document):
             raise validation(f'Cannot create already existing endpoint configuration "{arn}".')

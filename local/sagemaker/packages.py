@@ -98,6 +98,7 @@ class Registry:
         refuse(call.params, ("ManagedConfiguration",))
         name = call.params["ModelPackageGroupName"]
         arn = self._foundation.names.arn(GROUP, name)
+        self._foundation.may_tag(call, arn)
         document = {
             **without_tags(call.params),
             "ModelPackageGroupArn": arn,
@@ -173,6 +174,7 @@ class Registry:
                 key = params["ModelPackageName"]
             document["ModelPackageArn"] = self._foundation.names.arn(PACKAGE, key)
             document["_ClientToken"] = params.get("ClientToken")
+            self._foundation.may_tag(call, document["ModelPackageArn"])
             if not self._foundation.store.add(PACKAGE, key, document):
                 raise in_use(f"Model package already exists: {document['ModelPackageArn']}")
         self._foundation.tag(call, document["ModelPackageArn"])

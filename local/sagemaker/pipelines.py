@@ -67,6 +67,7 @@ class Pipelines:
         params = call.params
         name = params["PipelineName"]
         arn = self._foundation.names.arn(KIND, name)
+        self._foundation.may_tag(call, arn)
         text = self._definition(params)
         self._foundation.take_role(call, params["RoleArn"])
         moment = now()

@@ -60,6 +60,7 @@ class ProcessingJobs:
         self._foundation.take_role(call, params["RoleArn"])
         name = params["ProcessingJobName"]
         arn = self._foundation.names.arn(KIND, name)
+        self._foundation.may_tag(call, arn)
         moment = now()
         document: Document = {
             **without_tags(params),

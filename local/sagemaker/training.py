@@ -79,6 +79,7 @@ class TrainingJobs:
         self._foundation.take_role(call, params["RoleArn"])
         name = params["TrainingJobName"]
         arn = self._foundation.names.arn(KIND, name)
+        self._foundation.may_tag(call, arn)
         moment = now()
         stopping = {"MaxRuntimeInSeconds": _DEFAULT_MAX_RUNTIME, **params.get("StoppingCondition", {})}
         document: Document = {

@@ -58,6 +58,7 @@ class TransformJobs:
         _check(params)
         name = params["TransformJobName"]
         arn = self._foundation.names.arn(KIND, name)
+        self._foundation.may_tag(call, arn)
         moment = now()
         document: Document = {
             **without_tags(params),

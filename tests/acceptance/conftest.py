@@ -1,4 +1,4 @@
-"""The platform's own stacks, deployed with the CDK command line into the tests' cloud, with one patient in it."""
+"""The platform's own stacks, deployed with the CDK into the tests' cloud, with one patient in it."""
 
 from __future__ import annotations
 
