@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -158,6 +159,8 @@ class _Events:
     progress: Progress
     seen: set[str] = field(default_factory=set)
     failures: list[Mapping[str, Any]] = field(default_factory=list)
+    began: datetime | None = None
+    """When this update's first event was; what an endpoint's container printed before is not about it."""
 
     def skip_past(self) -> None:
         """Events of earlier operations are not this update's."""
@@ -169,6 +172,7 @@ class _Events:
             if identity in self.seen:
                 continue
             self.seen.add(identity)
+            self.began = self.began or event["Timestamp"]
             status = str(event.get("ResourceStatus", ""))
             reason = str(event.get("ResourceStatusReason", ""))
             self.progress(f"{status} {event.get('LogicalResourceId', '')} {reason}".rstrip())
@@ -193,7 +197,7 @@ def _failed(deployment: Deployment, name: str, status: str, events: _Events) -> 
     for event in events.failures:
         endpoint = _endpoint_name(events.cloudformation, event)
         if endpoint:
-            tail = log_tail(deployment.session, group=endpoint_log_group(endpoint))
+            tail = log_tail(deployment.session, group=endpoint_log_group(endpoint), since=events.began)
             details += [f"last lines of endpoint {endpoint}:", *(f"  {line}" for line in tail)]
     return DeploymentFailed(
         f"Stack {name} ended in {status}. {reasons[0] if reasons else 'It gives no reason.'}",

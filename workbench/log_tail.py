@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -33,8 +34,8 @@ class LogFollower:
     _tokens: dict[str, str] = field(default_factory=dict)
     """Where to go on, by stream."""
 
-    def read(self) -> list[str]:
-        """The lines that were not read before."""
+    def read(self, *, since: datetime | None = None) -> list[str]:
+        """The lines that were not read before, those before `since` left out."""
         try:
             events = [event for stream in self._streams() for event in self._events(stream)]
         except ClientError as error:
@@ -42,7 +43,8 @@ class LogFollower:
                 return []
             raise
         events.sort(key=lambda event: int(event["timestamp"]))
-        return [str(event["message"]).rstrip() for event in events]
+        begin = 0 if since is None else int(since.timestamp() * 1000)
+        return [str(event["message"]).rstrip() for event in events if int(event["timestamp"]) >= begin]
 
     def _streams(self) -> list[str]:
         prefix = {"logStreamNamePrefix": self.stream_prefix} if self.stream_prefix else {}
@@ -65,6 +67,11 @@ class LogFollower:
                 return
 
 
-def log_tail(session: Session, *, group: str, stream_prefix: str = "", lines: int = 40) -> tuple[str, ...]:
-    """The last `lines` lines of a container, for the message of its failure."""
-    return tuple(LogFollower(session, group, stream_prefix).read()[-lines:])
+def log_tail(
+    session: Session, *, group: str, stream_prefix: str = "", since: datetime | None = None, lines: int = 40
+) -> tuple[str, ...]:
+    """The last `lines` lines of a container, for the message of its failure.
+
+    `since` leaves out what earlier containers of the same endpoint printed.
+    """
+    return tuple(LogFollower(session, group, stream_prefix).read(since=since)[-lines:])

@@ -106,13 +106,21 @@ def cloud_status_command(env: Env = "local", as_json: Json = False, root: Root =
 
 
 @app.command("deploy")
-def deploy_command(env: Env = "local", as_json: Json = False) -> None:
-    """Bootstrap the account where needed and deploy every stack with the CDK command line."""
+def deploy_command(
+    env: Env = "local",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before permissions become broader.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bootstrap the account where needed and deploy every stack with the CDK command line.
+
+    On AWS it asks before it makes permissions broader, unless told --yes; the local cloud has no one to ask.
+    """
     output = Output(as_json)
     with _reporting(output):
         session = Session(load_environment(env))
         bootstrapped = bootstrap(session, progress=output.progress)
-        deploy(session, progress=output.progress)
+        ask = session.environment.local is None and not yes
+        deploy(session, progress=output.progress, ask=ask)
         output.result({"environment": env, "bootstrapped": bootstrapped}, [f"deployed {env}"])
 
 

@@ -23,7 +23,10 @@ def run_program(
     folder: Path,
     progress: Progress,
 ) -> None:
-    """Run `command` in `folder` to its end; `ProgramFailed` carries the last lines of its output."""
+    """Run `command` in `folder` to its end; `ProgramFailed` carries the last lines of its output.
+
+    It cannot ask anything: it has no standard input.
+    """
     tail: deque[str] = deque(maxlen=TAIL)
     try:
         process = subprocess.Popen(
@@ -48,3 +51,17 @@ def run_program(
         code = process.wait()
     if code != 0:
         raise ProgramFailed(f"{what} ended with exit code {code}.", advice=advice, details=tuple(tail))
+
+
+def run_attached(
+    command: Sequence[str | Path], *, what: str, advice: str, environment: Mapping[str, str], folder: Path
+) -> None:
+    """Run `command` on the person's own terminal, where it may ask before it goes on."""
+    try:
+        code = subprocess.run(
+            [str(part) for part in command], cwd=folder, env=dict(environment), check=False
+        ).returncode
+    except OSError as error:
+        raise ProgramFailed(f"{what} could not be started: {error}.", advice=advice) from error
+    if code != 0:
+        raise ProgramFailed(f"{what} ended with exit code {code}.", advice=advice)

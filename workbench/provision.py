@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from workbench.environment import REPOSITORY, Environment
 from workbench.errors import ProgramFailed
-from workbench.program import run_program
+from workbench.program import run_attached, run_program
 from workbench.progress import Progress
 from workbench.session import Session
 
@@ -38,8 +38,14 @@ def bootstrap(session: Session, *, progress: Progress) -> bool:
     return True
 
 
-def deploy(session: Session, *, progress: Progress) -> None:
-    """Deploy every stack of the environment; stacks without a change are left alone by the CLI."""
+def deploy(session: Session, *, progress: Progress, ask: bool = False) -> None:
+    """Deploy every stack of the environment; stacks without a change are left alone by the CLI.
+
+    Args:
+        session: The environment's clients.
+        progress: Gets the CLI's lines.
+        ask: Let the CLI show permissions that become broader, and wait on the terminal for a yes.
+    """
     _cdk(
         session.environment,
         "deploy",
@@ -47,11 +53,11 @@ def deploy(session: Session, *, progress: Progress) -> None:
         "--context",
         f"env={session.environment.name}",
         "--require-approval",
-        "never",
+        "broadening" if ask else "never",
         "--progress",
         "events",
         what="cdk deploy",
-        progress=progress,
+        progress=None if ask else progress,
     )
 
 
@@ -87,20 +93,22 @@ def _bootstrapped(session: Session) -> bool:
     return stacks[0]["StackStatus"] in GOOD_STATES
 
 
-def _cdk(environment: Environment, *arguments: str, what: str, progress: Progress) -> None:
+def _cdk(environment: Environment, *arguments: str, what: str, progress: Progress | None) -> None:
     program = REPOSITORY / "node_modules" / ".bin" / "cdk"
     if not program.exists():
         raise ProgramFailed(
             "The CDK command line is not installed (node_modules/.bin/cdk).",
             advice="Install it with the version that package.json pins: make environments.",
         )
-    run_program(
-        [program, *arguments, "--no-notices", "--no-lookups"],
-        what=what,
-        advice="The first failed resource, or the last line of a traceback, names the cause. Stacks "
-        "before it "
-        "stay deployed: correct it and run the same command again.",
-        environment=program_environment(environment),
-        folder=REPOSITORY,
-        progress=progress,
+    command: list[str | Path] = [program, *arguments, "--no-notices", "--no-lookups"]
+    variables = program_environment(environment)
+    advice = (
+        "The first failed resource, or the last line of a traceback, names the cause. Stacks before it "
+        "stay deployed: correct it and run the same command again."
     )
+    if progress is None:
+        run_attached(command, what=what, advice=advice, environment=variables, folder=REPOSITORY)
+    else:
+        run_program(
+            command, what=what, advice=advice, environment=variables, folder=REPOSITORY, progress=progress
+        )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -222,7 +222,15 @@ class FakeCloudFormation:
 
 
 def event(number: int, status: str, **more: str) -> dict[str, Any]:
-    return {"EventId": str(number), "ResourceStatus": status, "LogicalResourceId": "Endpoint", **more}
+    """A stack event at millisecond `number`, the clock of FakeLogs."""
+    at = datetime.fromtimestamp(number / 1000, UTC)
+    return {
+        "EventId": str(number),
+        "Timestamp": at,
+        "ResourceStatus": status,
+        "LogicalResourceId": "Endpoint",
+        **more,
+    }
 
 
 def test_approval_updates_one_parameter_and_keeps_the_rest() -> None:
@@ -272,13 +280,15 @@ def test_failed_endpoint_shows_the_reason_and_its_log_tail(identity: str) -> Non
     cloudformation = FakeCloudFormation(
         ends="UPDATE_ROLLBACK_COMPLETE", events=[event(1, "CREATE_FAILED", **endpoint)]
     )
-    logs = FakeLogs({"/aws/sagemaker/Endpoints/lung-9": ["ImportError: no module named monai"]})
+    lines = ["of the container before", "ImportError: no module named monai"]
+    logs = FakeLogs({"/aws/sagemaker/Endpoints/lung-9": lines})
     with pytest.raises(DeploymentFailed, match="did not answer /ping") as caught:
         approve(
             deployment(sagemaker=FakePipeline([]), cloudformation=cloudformation, logs=logs),
             every_seconds=0.0,
         )
     assert any("no module named monai" in line for line in caught.value.details)
+    assert not any("container before" in line for line in caught.value.details)
 
 
 ANSWER = {
