@@ -28,7 +28,8 @@ _OBJECTS = (
 )
 _LOG_STREAMS = (
     "The service makes the log group, and its streams get random names. The wildcard is limited to the "
-    "groups of this kind of job, and the statement allows writing, not reading or deleting."
+    "groups of this kind of job, and the statement allows writing to them, not reading or deleting what "
+    "they hold."
 )
 _NO_RESOURCES = (
     "Covers ecr:GetAuthorizationToken and cloudwatch:PutMetricData, for which IAM knows no resources. The "
@@ -135,8 +136,8 @@ def _index_function() -> Iterator[Acknowledgement]:
         ),
         "HIPAA.Security-LambdaConcurrency": (
             "The function is started by its queue alone, and the event source mapping limits it to four "
-            "at a time. Reserved concurrency on top would make Lambda throttle what the mapping has "
-            "already taken from the queue."
+            "at a time. A reservation would be a second limit of the same kind: below the mapping's it "
+            "throttles what was already taken from the queue, above it it has no effect."
         ),
         "HIPAA.Security-LambdaDLQ": (
             "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
@@ -144,9 +145,10 @@ def _index_function() -> Iterator[Acknowledgement]:
             "rule cannot deliver."
         ),
         "HIPAA.Security-LambdaInsideVPC": (
-            "Nothing can connect to the function, and it connects only to HealthImaging and S3, over TLS "
-            "and under a role that allows nothing else, so a VPC would not narrow what it can reach. No "
-            "resource that it uses is in a VPC."
+            "Nothing can connect to the function, and no resource that it uses is in a VPC. What is left "
+            "is that its code could send headers to hosts outside AWS. That code is this repository's and "
+            "one pinned library, and reads what arrives as data. Once the platform has a network of its "
+            "own, with endpoints of the services and no way out, the function belongs into it."
         ),
     }.items():
         yield Acknowledgement(path=function, finding=finding, reason=reason)
@@ -154,11 +156,11 @@ def _index_function() -> Iterator[Acknowledgement]:
 
 def _buckets() -> Iterator[Acknowledgement]:
     for bucket, reason in {
-        "AccessLogs": "Logs of the access to the other buckets are of use beside them.",
-        "Inbox": "Files pass through on their way to the data store, and the sending archive keeps its own.",
+        "AccessLogs": "They say who used the other buckets, which are in this region alone as well.",
+        "Inbox": "Files are on their way to the data store, and the sending archive keeps its own.",
         "Imports": "Reports of import jobs; what was imported is in the data store.",
         "Catalog": "Everything in it is made from the data store and can be made again.",
-        "Models": "Models can be trained again: manifests pin image sets, their versions and the seed.",
+        "Models": "No record of a patient is only here: a lost model is trained again and approved again.",
         "Results": "Requests and answers in transit; segmentations are in the data store, these are copies.",
     }.items():
         yield Acknowledgement(
@@ -170,8 +172,8 @@ def _buckets() -> Iterator[Acknowledgement]:
         path="data/Buckets/AccessLogs/Resource",
         finding="HIPAA.Security-S3DefaultEncryptionKMS",
         reason=(
-            "S3 delivers server access logs only to buckets encrypted with S3-managed keys. "
-            "They hold keys of objects, not objects."
+            "S3 delivers server access logs only to buckets encrypted with S3-managed keys. The logs hold "
+            "names of objects and who asked for them, never what is in an object."
         ),
     )
 

@@ -72,6 +72,15 @@ class Buckets(Construct):
         """Dataset manifests, trained models and their evaluation."""
         self.results = self._private("Results", expiring=(REQUESTS, RESPONSES, FAILURES))
         """Requests to asynchronous endpoints and what came of them."""
+        for policy in (bucket.policy for bucket in self.all):
+            # A bucket that is kept must not lose the rule that nobody reads it without TLS.
+            if policy is not None:
+                policy.apply_removal_policy(removal_policy)
+
+    @property
+    def all(self) -> tuple[s3.Bucket, ...]:
+        """Every bucket, the one with the access logs included."""
+        return (self.access_logs, self.inbox, self.imports, self.catalog, self.models, self.results)
 
     def _private(self, id: str, *, expiring: tuple[str, ...] = ()) -> s3.Bucket:
         return s3.Bucket(

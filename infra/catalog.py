@@ -60,6 +60,7 @@ class CatalogStack(cdk.Stack):
             bucket=buckets.catalog,
             key=key,
             scan_limit_gib=environment.catalog.scan_limit_gib,
+            keep_history=environment.protection.retain_data,
         )
         for name, value in {
             "DatabaseName": tables.database_name,

@@ -12,7 +12,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.catalog_tables import CATALOG_PREFIXES, CatalogTables
-from infra.permissions import read_objects, use_key
+from infra.permissions import read_objects, read_with_key
 from infra.workload import Workload, allow, log_group_arns
 
 
@@ -65,7 +65,7 @@ class Crawler(Construct):
                     "glue:UpdateTable",
                     on=[catalog, database, *declared],
                 ),
-                use_key(key),
+                read_with_key(key),
                 allow(
                     "logs:AssociateKmsKey",
                     "logs:CreateLogGroup",

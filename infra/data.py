@@ -64,3 +64,17 @@ class DataStack(cdk.Stack):
             "KeyArn": self.key.key_arn,
         }.items():
             cdk.CfnOutput(self, name, value=value)
+        self._export()
+
+    def _export(self) -> None:
+        """Export what other stacks may import, whether one of them does at the moment or not.
+
+        By itself the CDK exports what is imported. When the last importer lets go of a value, this stack,
+        which is deployed first, would have to remove an export that is still in use, and CloudFormation
+        refuses that.
+        """
+        for value in (self.archive.datastore_id, self.archive.datastore_arn, self.key.key_arn):
+            self.export_value(value)
+        for bucket in self.buckets.all:
+            self.export_value(bucket.bucket_name)
+            self.export_value(bucket.bucket_arn)

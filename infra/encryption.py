@@ -52,6 +52,24 @@ class PlatformKey(Construct):
                 },
             )
         )
+        # As in https://docs.aws.amazon.com/healthimaging/latest/devguide/data-encryption.html. The example
+        # there names this key and the data store, but a key policy cannot refer to its own key, and the data
+        # store comes after it: so any key of this account, by the same context.
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="EncryptDataStore",
+                principals=[iam.ServicePrincipal("medical-imaging.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext"],
+                resources=["*"],
+                conditions={
+                    "ArnLike": {
+                        "kms:EncryptionContext:kms-arn": stack.format_arn(
+                            service="kms", resource="key", resource_name="*"
+                        )
+                    }
+                },
+            )
+        )
         self.key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="DeliverEventsToQueues",

@@ -104,7 +104,12 @@ class AsynchronousEndpoint(Construct):
             ),
         )
         served = sagemaker.CfnEndpoint(
-            self, "Endpoint", endpoint_config_name=configuration.attr_endpoint_config_name
+            self,
+            # UpdateEndpoint fails if it changes the instance type of an endpoint that scales
+            # (https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-scaling-update.html). With the type in
+            # the id, a new endpoint takes the old one's place. A new model is an update in place.
+            f"Endpoint-{endpoint.instance_type}",
+            endpoint_config_name=configuration.attr_endpoint_config_name,
         )
         self._scale(endpoint=endpoint, endpoint_name=served.attr_endpoint_name)
         for child in self.node.find_all():

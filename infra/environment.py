@@ -79,7 +79,9 @@ class Protection(_Section):
     """Whether `cdk destroy` may take data along. The datastore is retained in every environment."""
 
     retain_data: bool
-    """Keep buckets, key and model package groups when their stack or they themselves are removed."""
+    """Keep buckets, key and model package groups when their stack or they themselves are removed, and refuse
+    to delete an Athena workgroup with its history.
+    """
     termination_protection: bool
     """Refuse to delete the stacks that hold data."""
 

@@ -52,13 +52,10 @@ class InferenceStack(cdk.Stack):
             principal=service("sagemaker.amazonaws.com", account=self.account),
             statements=[
                 read_image_sets(archive),
+                # Stores a segmentation, and looks which image set has become of it.
                 allow(
-                    "medical-imaging:SearchDICOMInstances",
-                    "medical-imaging:SearchDICOMSeries",
-                    "medical-imaging:SearchDICOMStudies",
                     "medical-imaging:SearchImageSets",
                     "medical-imaging:StoreDICOM",
-                    "medical-imaging:StoreDICOMStudy",
                     on=[archive.datastore_arn],
                 ),
                 *read_objects(buckets.models, TRAINING),
@@ -66,7 +63,7 @@ class InferenceStack(cdk.Stack):
                 write_objects(buckets.results, RESPONSES, FAILURES, SEGMENTATIONS),
                 allow("sns:Publish", on=[success.topic_arn, failure.topic_arn]),
                 use_key(key),
-                *lend_key_to_volumes(key),
+                lend_key_to_volumes(key),
                 *pull_image(image.repository),
                 *write_sagemaker_logs(self, "Endpoints"),
             ],

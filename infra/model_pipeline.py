@@ -12,7 +12,7 @@ from constructs import Construct
 from infra.buckets import EVALUATION, TRAINING, Buckets
 from infra.environment import Environment, Task
 from infra.images import Image
-from infra.permissions import use_key
+from infra.permissions import read_with_key
 from infra.pipeline_definition import Surroundings, pipeline_definition
 from infra.workload import Workload, allow, service
 
@@ -108,6 +108,6 @@ class ModelPipeline(Construct):
                     "s3:GetObject",
                     on=[buckets.models.arn_for_objects(f"{prefix}*") for prefix in (TRAINING, EVALUATION)],
                 ),
-                use_key(key),
+                read_with_key(key),
             ],
         )

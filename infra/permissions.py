@@ -46,20 +46,29 @@ def write_objects(bucket: s3.IBucket, *prefixes: str) -> iam.PolicyStatement:
     )
 
 
+def read_with_key(key: kms.IKey) -> iam.PolicyStatement:
+    """Read what is encrypted under the platform's key, and write nothing."""
+    return allow("kms:Decrypt", on=[key.key_arn])
+
+
 def use_key(key: kms.IKey) -> iam.PolicyStatement:
-    """Read and write what is encrypted under the platform's key: objects, queue messages, notifications."""
-    return allow("kms:Decrypt", "kms:GenerateDataKey", on=[key.key_arn])
+    """Read and write what is encrypted under the platform's key: objects, queue messages, notifications,
+    image sets.
+
+    HealthImaging uses the key with its caller's permissions and looks at it first
+    (https://docs.aws.amazon.com/healthimaging/latest/devguide/data-encryption.html). Only AWS itself misses
+    kms:DescribeKey.
+    """
+    return allow("kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey", on=[key.key_arn])
 
 
-def lend_key_to_volumes(key: kms.IKey) -> list[iam.PolicyStatement]:
-    """Let SageMaker encrypt the storage volumes of the machines that it starts for the role.
+def lend_key_to_volumes(key: kms.IKey) -> iam.PolicyStatement:
+    """Let SageMaker encrypt the storage volumes of the machines that it starts for the role, which may use
+    the key itself (`use_key`).
 
     Only AWS itself misses this: the local cloud has no volumes.
     """
-    return [
-        allow("kms:DescribeKey", on=[key.key_arn]),
-        allow("kms:CreateGrant", on=[key.key_arn], when={"Bool": {"kms:GrantIsForAWSResource": "true"}}),
-    ]
+    return allow("kms:CreateGrant", on=[key.key_arn], when={"Bool": {"kms:GrantIsForAWSResource": "true"}})
 
 
 def write_sagemaker_logs(stack: cdk.Stack, *kinds: str) -> list[iam.PolicyStatement]:

@@ -31,6 +31,7 @@ class QueryWorkgroup(Construct):
         bucket: s3.IBucket,
         key: kms.IKey,
         scan_limit_gib: int,
+        keep_history: bool,
     ) -> None:
         super().__init__(scope, id)
         self.workgroup = athena.CfnWorkGroup(
@@ -38,6 +39,9 @@ class QueryWorkgroup(Construct):
             "Workgroup",
             name=name,
             description="Queries over the DICOM headers of the archive",
+            # Athena deletes a workgroup in which anybody has run or saved a query only if told to take these
+            # along.
+            recursive_delete_option=not keep_history,
             work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
                 enforce_work_group_configuration=True,
                 publish_cloud_watch_metrics_enabled=True,

@@ -61,7 +61,7 @@ class TrainingStack(cdk.Stack):
                 *read_objects(buckets.models, MANIFESTS, TRAINING),
                 write_objects(buckets.models, TRAINING, EVALUATION),
                 use_key(key),
-                *lend_key_to_volumes(key),
+                lend_key_to_volumes(key),
                 *pull_image(training_image.repository),
                 *write_sagemaker_logs(self, "TrainingJobs", "ProcessingJobs"),
             ],

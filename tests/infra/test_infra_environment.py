@@ -31,7 +31,7 @@ def test_every_shipped_file_is_an_environment(name: str) -> None:
 def test_only_the_local_environment_names_an_endpoint() -> None:
     local = load_environment("local")
     assert local.local is not None
-    assert local.local.endpoint_url.startswith("http://localhost:")
+    assert local.local.endpoint_url.startswith("http://127.0.0.1:")
     assert load_environment("dev").local is None
 
 
@@ -75,14 +75,14 @@ def test_all_problems_are_reported_at_once_with_the_files_name(tmp_path: Path) -
     ],
 )
 def test_a_local_cloud_is_on_the_loopback_interface(tmp_path: Path, url: str) -> None:
-    folder = changed(tmp_path, "local", ("http://localhost:4566", url))
+    folder = changed(tmp_path, "local", ("http://127.0.0.1:4566", url))
     with pytest.raises(EnvironmentFileError, match="is not an http\\(s\\) URL on the loopback interface"):
         load_environment("local", folder=folder)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:5000", "http://[::1]:4566", "https://s3.localhost:4566"])
 def test_every_way_to_write_loopback_is_accepted(tmp_path: Path, url: str) -> None:
-    folder = changed(tmp_path, "local", ("http://localhost:4566", url))
+    folder = changed(tmp_path, "local", ("http://127.0.0.1:4566", url))
     assert load_environment("local", folder=folder).local is not None
 
 

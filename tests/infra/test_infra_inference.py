@@ -16,7 +16,12 @@ BOUND_TO_A_MODEL = {
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::CloudWatch::Alarm",
 }
-ENDPOINT_NAME = {"Fn::GetAtt": ["LungSegmentationEndpoint7497BFAA", "EndpointName"]}
+
+
+def endpoint_name(assembly: Assembly) -> Resource:
+    """How the template refers to the name of its endpoint."""
+    ((name, _),) = assembly.resources("AWS::SageMaker::Endpoint")
+    return {"Fn::GetAtt": [name.split("/")[1], "EndpointName"]}
 
 
 def policy_of(assembly: Assembly, kind: str) -> Resource:
@@ -73,7 +78,8 @@ def test_a_gpu_machine_has_the_driver_that_cuda_13_needs(synthesize: Callable[[s
 def test_it_scales_to_zero_by_the_metric_that_sagemaker_emits(assembly: Assembly) -> None:
     target = assembly.only("AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
     assert target["MinCapacity"] == 0
-    assert target["ResourceId"] == {"Fn::Join": ["", ["endpoint/", ENDPOINT_NAME, "/variant/main"]]}
+    name = endpoint_name(assembly)
+    assert target["ResourceId"] == {"Fn::Join": ["", ["endpoint/", name, "/variant/main"]]}
     (variant,) = assembly.only("AWS::SageMaker::EndpointConfig")["Properties"]["ProductionVariants"]
     assert variant["VariantName"] == "main"
     tracking = policy_of(assembly, "TargetTrackingScaling")["TargetTrackingScalingPolicyConfiguration"]
@@ -83,7 +89,7 @@ def test_it_scales_to_zero_by_the_metric_that_sagemaker_emits(assembly: Assembly
         "Statistic": "Average",
         # The backlog metrics have this dimension alone: with a variant name the policy would never see a
         # value.
-        "Dimensions": [{"Name": "EndpointName", "Value": ENDPOINT_NAME}],
+        "Dimensions": [{"Name": "EndpointName", "Value": name}],
     }
 
 
@@ -91,10 +97,16 @@ def test_a_request_wakes_it(assembly: Assembly) -> None:
     alarm = assembly.only("AWS::CloudWatch::Alarm")["Properties"]
     assert alarm["Namespace"] == "AWS/SageMaker"
     assert alarm["MetricName"] == "HasBacklogWithoutCapacity"
-    assert alarm["Dimensions"] == [{"Name": "EndpointName", "Value": ENDPOINT_NAME}]
+    assert alarm["Dimensions"] == [{"Name": "EndpointName", "Value": endpoint_name(assembly)}]
     (action,) = alarm["AlarmActions"]
     policy = assembly.template("inference")["Resources"][action["Ref"]]["Properties"]
     assert policy["PolicyType"] == "StepScaling"
     assert policy["StepScalingPolicyConfiguration"]["StepAdjustments"] == [
         {"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}
     ]
+
+
+def test_another_machine_is_another_endpoint(synthesize: Callable[[str], Assembly]) -> None:
+    # SageMaker refuses to change the instance type of an endpoint that scales.
+    names = {str(endpoint_name(synthesize(environment))) for environment in ("local", "dev")}
+    assert len(names) == 2

@@ -12,11 +12,11 @@ NO_RESOURCES = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
 
 ALLOWED = {
     "data/Importer": {
-        "kms:Decrypt", "kms:GenerateDataKey",
+        "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
         "s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
     },
     "catalog/IndexWorkload": {
-        "kms:Decrypt", "kms:GenerateDataKey",
+        "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
         "logs:CreateLogStream", "logs:PutLogEvents",
         "medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata",
         "s3:DeleteObject", "s3:PutObject",
@@ -24,7 +24,7 @@ ALLOWED = {
     },
     "catalog/ConsistencyWorkload": {
         "glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:UpdateTable",
-        "kms:Decrypt", "kms:GenerateDataKey",
+        "kms:Decrypt",
         "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
         "s3:GetObject", "s3:ListBucket",
     },
@@ -39,7 +39,7 @@ ALLOWED = {
     },
     "training/LungSegmentationRunner": {
         "iam:PassRole",
-        "kms:Decrypt", "kms:GenerateDataKey",
+        "kms:Decrypt",
         "s3:GetObject",
         "sagemaker:AddTags",
         "sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage",
@@ -53,9 +53,7 @@ ALLOWED = {
         "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
         "logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents",
         "medical-imaging:GetImageFrame", "medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata",
-        "medical-imaging:SearchDICOMInstances", "medical-imaging:SearchDICOMSeries",
-        "medical-imaging:SearchDICOMStudies", "medical-imaging:SearchImageSets",
-        "medical-imaging:StoreDICOM", "medical-imaging:StoreDICOMStudy",
+        "medical-imaging:SearchImageSets", "medical-imaging:StoreDICOM",
         "s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
         "sns:Publish",
     },

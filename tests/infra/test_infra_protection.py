@@ -54,10 +54,17 @@ def test_the_environment_decides_what_a_deletion_may_take(synthesize: Callable[[
     for environment, policy, protected in (("dev", "Retain", True), ("local", "Delete", False)):
         assembly = synthesize(environment)
         assert assembly.stacks["data"]["properties"]["terminationProtection"] is protected
-        for type in ("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SageMaker::ModelPackageGroup"):
+        for type in (
+            "AWS::S3::Bucket",
+            "AWS::S3::BucketPolicy",
+            "AWS::KMS::Key",
+            "AWS::SageMaker::ModelPackageGroup",
+        ):
             for name, resource in assembly.resources(type):
                 assert resource["DeletionPolicy"] == policy, name
                 assert resource["UpdateReplacePolicy"] == policy, name
+        workgroup = assembly.only("AWS::Athena::WorkGroup")["Properties"]
+        assert workgroup["RecursiveDeleteOption"] is not protected
 
 
 def test_the_key_rotates_and_serves_services_for_this_account_only(dev: Assembly) -> None:
@@ -66,6 +73,22 @@ def test_the_key_rotates_and_serves_services_for_this_account_only(dev: Assembly
     for statement in key["KeyPolicy"]["Statement"]:
         if "Service" in statement["Principal"]:
             assert "111122223333" in json.dumps(statement["Condition"]), statement["Sid"]
+
+
+def test_the_services_that_use_the_key_may(dev: Assembly) -> None:
+    policy = dev.only("AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
+    granted = {
+        statement["Principal"]["Service"]: set(statement["Action"])
+        for statement in policy
+        if "Service" in statement["Principal"]
+    }
+    assert set(granted) == {
+        "events.amazonaws.com",
+        "logs.us-east-1.amazonaws.com",
+        "medical-imaging.amazonaws.com",
+    }
+    for service, actions in granted.items():
+        assert {"kms:Decrypt", "kms:GenerateDataKey"} <= actions, service
 
 
 def test_every_bucket_is_private_encrypted_versioned_logged_and_tls_only(assembly: Assembly) -> None:

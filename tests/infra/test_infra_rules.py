@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cfnlint.api import ManualArgs, lint
 from infra_assembly import ENVIRONMENTS, STACKS, Assembly
 
-REGIONS = ["us-east-1", "eu-west-1"]
+from infra.environment import HealthImagingRegion
+
+REGIONS = list(get_args(HealthImagingRegion))
 
 HARMLESS = [
     "W3005",  # A dependency that a reference already implies; the CDK's function always adds it.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from infra_assembly import ENVIRONMENTS, STACKS, Assembly
 
-from infra.environment import load_environment
+from infra.environment import Inference, Training, load_environment
 from infra.repository import ROOT
 
 OUTPUTS = {
@@ -58,14 +59,35 @@ def test_nothing_is_looked_up(environment: str, synthesize: Callable[[str], Asse
 
 
 def test_the_local_stacks_are_those_of_aws(synthesize: Callable[[str], Assembly]) -> None:
-    local, dev = synthesize("local"), synthesize("dev")
-    for stack in STACKS:
-        assert {
-            logical_id: resource["Type"]
-            for logical_id, resource in local.template(stack)["Resources"].items()
-        } == {
-            logical_id: resource["Type"] for logical_id, resource in dev.template(stack)["Resources"].items()
+    def resources(environment: str, stack: str) -> set[tuple[str, str]]:
+        return {
+            # The id of an endpoint names its machine.
+            (resource["Type"], "" if resource["Type"] == "AWS::SageMaker::Endpoint" else logical_id)
+            for logical_id, resource in synthesize(environment).template(stack)["Resources"].items()
         }
+
+    for stack in STACKS:
+        assert resources("local", stack) == resources("dev", stack)
+
+
+def test_removing_the_last_importer_leaves_the_exports_of_the_data_stack(
+    synthesize: Callable[[str], Assembly], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The data stack is deployed first: CloudFormation would refuse to remove an export that is still in use.
+    from infra import application
+
+    bare = load_environment("dev").model_copy(
+        update={"training": Training(tasks=()), "inference": Inference(endpoints=())}
+    )
+    monkeypatch.setattr(application, "load_environment", lambda name: bare)
+    # What is acknowledged of a task has no finding without it.
+    monkeypatch.setattr(application, "acknowledge", lambda platform: None)
+    application.build_app(
+        context={"env": "dev", "@aws-cdk/core:failSynthOnValidationErrors": False}, outdir=tmp_path
+    ).synth()
+    (path,) = (tmp_path / "assembly-dev").glob("devdata*.template.json")
+    before = synthesize("dev").template("data")["Outputs"]
+    assert json.loads(path.read_text())["Outputs"] == before
 
 
 def test_templates_are_what_the_command_line_deploys() -> None:
