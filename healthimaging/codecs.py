@@ -52,6 +52,10 @@ class FrameLayout:
                 msg = f"{keyword} is missing or not a positive number"
                 raise ValueError(msg)
             numbers[keyword] = number
+        representation = attributes.integer("PixelRepresentation")
+        if representation not in (0, 1):
+            msg = "PixelRepresentation is missing or neither 0 nor 1"
+            raise ValueError(msg)
         bits = numbers["BitsAllocated"]
         if bits not in (1, 8, 16, 32):
             msg = f"BitsAllocated {bits} is not supported"
@@ -66,7 +70,7 @@ class FrameLayout:
             samples_per_pixel=attributes.integer("SamplesPerPixel") or 1,
             bits_allocated=bits,
             bits_stored=stored,
-            signed=attributes.integer("PixelRepresentation") == 1,
+            signed=representation == 1,
             photometric_interpretation=attributes.text("PhotometricInterpretation") or "MONOCHROME2",
             planar=attributes.integer("PlanarConfiguration") == 1,
         )

@@ -18,7 +18,7 @@ from healthimaging.codecs import CODECS, FrameLayout, PixelArray
 from healthimaging.elements import fill_dataset
 from healthimaging.errors import GeometryError, MetadataError
 from healthimaging.geometry import plane_directions
-from healthimaging.metadata import ImageSetMetadata, InstanceRecord
+from healthimaging.metadata import ImageSetMetadata, InstanceRecord, SeriesRecord
 from healthimaging.slices import ORIENTATION_TOLERANCE, slice_plane
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.194717708221888335482234533436526988058")
@@ -35,18 +35,18 @@ def in_slice_order(metadata: ImageSetMetadata) -> list[InstanceRecord]:
     Positions decide where every instance of a series is a single slice in one common orientation; the grid
     need not be regular.
     """
-    return [
-        instance
-        for series in metadata.series.values()
-        for instance in _ordered(list(series.instances.values()))
-    ]
+    return [instance for series in metadata.series.values() for instance in _ordered(series)]
 
 
-def _ordered(instances: list[InstanceRecord]) -> list[InstanceRecord]:
+def _ordered(series: SeriesRecord) -> list[InstanceRecord]:
+    instances = list(series.instances.values())
     if len(instances) < 2:
         return instances
     try:
-        planes = [slice_plane(i.attributes, sop_instance_uid=i.sop_instance_uid) for i in instances]
+        planes = [
+            slice_plane(i.attributes.over(series.attributes), sop_instance_uid=i.sop_instance_uid)
+            for i in instances
+        ]
         normal = plane_directions(planes[0].orientation)[2]
     except GeometryError:
         planes = []
@@ -101,6 +101,20 @@ def build_dataset(metadata: ImageSetMetadata, instance: InstanceRecord, *, bulk:
     return FileDataset(
         BytesIO(), dataset, preamble=bytes(128), file_meta=meta, is_implicit_VR=False, is_little_endian=True
     )
+
+
+def require_all_frames(instance: InstanceRecord) -> None:
+    """Checks that the datastore holds as many frames as the header announces.
+
+    Raises:
+        MetadataError: It holds more or fewer; an image without any is an error, too.
+    """
+    attributes = instance.attributes
+    is_image = attributes.get("Rows") is not None
+    announced = attributes.integer("NumberOfFrames") or int(is_image)
+    if announced != len(instance.frames):
+        msg = f"The header announces {announced} frames, the datastore holds {len(instance.frames)}"
+        raise MetadataError(msg, sop_instance_uid=instance.sop_instance_uid)
 
 
 def attach_pixels(dataset: Dataset, instance: InstanceRecord, frames: Sequence[PixelArray]) -> None:

@@ -143,10 +143,14 @@ class DicomWeb:
             msg = f"The answer has {len(parts)} parts for one instance"
             raise DicomWebError(msg, status=200, sop_instance_uid=instance)
         try:
-            return pydicom.dcmread(BytesIO(parts[0]))
+            dataset = pydicom.dcmread(BytesIO(parts[0]))
         except (pydicom.errors.InvalidDicomError, EOFError) as error:
             msg = f"The answer is not a DICOM file: {type(error).__name__}"
             raise DicomWebError(msg, status=200, sop_instance_uid=instance) from error
+        if dataset.get("SOPInstanceUID") != instance:
+            msg = f"The answer is another instance, {dataset.get('SOPInstanceUID')}"
+            raise DicomWebError(msg, status=200, sop_instance_uid=instance)
+        return dataset
 
     def retrieve_metadata(
         self, *, study: str, series: str, instance: str | None = None, image_set_id: str | None = None

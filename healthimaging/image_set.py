@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError as TransportError
 
-from healthimaging.errors import HealthImagingError, ImageSetNotFoundError, ServiceError
+from healthimaging.errors import HealthImagingError, ImageSetNotFoundError, MetadataError, ServiceError
 from healthimaging.frames import WORKERS, Frame, fetch_frames
 from healthimaging.metadata import ImageSetMetadata
 from healthimaging.reference import ImageSetRef
@@ -66,7 +66,7 @@ class ImageSet:
         Raises:
             ImageSetNotFoundError: It does not exist, is deleted, or has no such version.
             ServiceError: The service refused or failed.
-            MetadataError: The header is malformed.
+            MetadataError: The header is malformed, or is that of another image set.
         """
         identity = {"datastoreId": datastore_id, "imageSetId": image_set_id}
         pinned = {} if version is None else {"versionId": str(version)}
@@ -76,11 +76,19 @@ class ImageSet:
             raise ImageSetNotFoundError(msg, image_set_id=image_set_id)
         # What the latest version was when it was opened is the version that everything below reads.
         version_id = str(properties["versionId"])
-        metadata = _call(client, "GetImageSetMetadata", identity | {"versionId": version_id})
+        if version is not None and version_id != str(version):
+            msg = f"Version {version} was asked for, the answer is of version {version_id}"
+            raise MetadataError(msg, image_set_id=image_set_id)
+        answer = _call(client, "GetImageSetMetadata", identity | {"versionId": version_id})
+        metadata = ImageSetMetadata.from_bytes(answer["imageSetMetadataBlob"])
+        # Whatever lies between (a proxy, a cache) must never give one patient's header for another's.
+        if (metadata.datastore_id, metadata.image_set_id) != (datastore_id, image_set_id):
+            msg = f"The header is that of image set {metadata.image_set_id} in {metadata.datastore_id}"
+            raise MetadataError(msg, image_set_id=image_set_id)
         return cls(
             client,
             ImageSetRef(datastore_id=datastore_id, image_set_id=image_set_id, version_id=version_id),
-            ImageSetMetadata.from_bytes(metadata["imageSetMetadataBlob"]),
+            metadata,
             # Datastores from before primary image sets do not say; all their image sets are what WADO serves.
             is_primary=bool(properties.get("isPrimary", True)),
             workers=workers,
@@ -94,10 +102,13 @@ class ImageSet:
         """
         return fetch_frames(self._client, self.ref, self.metadata.instances, workers=self._workers)
 
-    def volumes(self, *, spacing_tolerance: float = SPACING_TOLERANCE) -> list[Volume]:
+    def volumes(
+        self, *, series_instance_uid: str | None = None, spacing_tolerance: float = SPACING_TOLERANCE
+    ) -> list[Volume]:
         """One volume a series; geometry is checked before the first frame is fetched.
 
         Args:
+            series_instance_uid: The one series that is wanted; every series when None.
             spacing_tolerance: As `healthimaging.slices.SPACING_TOLERANCE`.
 
         Raises:
@@ -109,6 +120,7 @@ class ImageSet:
             plans = [
                 plan_volume(series, spacing_tolerance=spacing_tolerance)
                 for series in self.metadata.series.values()
+                if series_instance_uid in (None, series.series_instance_uid)
             ]
             return [
                 assemble_volume(
@@ -130,12 +142,16 @@ class ImageSet:
             pixels: False leaves PixelData out, and other bulk data empty, and fetches no frame.
 
         Raises:
-            MetadataError: An attribute of the metadata cannot be expressed in DICOM.
+            MetadataError: An attribute of the metadata cannot be expressed in DICOM, or an instance has more
+                or fewer frames than its header announces.
             FrameError: A frame cannot be delivered.
         """
-        from healthimaging.datasets import attach_pixels, build_dataset, in_slice_order
+        from healthimaging.datasets import attach_pixels, build_dataset, in_slice_order, require_all_frames
 
         instances = in_slice_order(self.metadata)
+        if pixels:
+            for instance in instances:
+                require_all_frames(instance)
         built = {
             instance.sop_instance_uid: build_dataset(self.metadata, instance, bulk=pixels)
             for instance in instances

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 
-from healthimaging.errors import VolumeError
+from healthimaging.errors import ManifestError, VolumeError
 from healthimaging.geometry import Geometry
 from healthimaging.image_set import ImageSet
-from healthimaging.manifest import Case
+from healthimaging.manifest import Case, patient_key
 from healthimaging.reference import ImageSetRef
 from healthimaging.segmentation import LabelVolume, read_segmentation
 from healthimaging.volume import Volume
@@ -60,24 +60,49 @@ def _metatensor(array: npt.NDArray[Any], geometry: Geometry, meta: Mapping[str, 
     return tensor
 
 
+def open_case(client: Any, case: Case) -> tuple[ImageSet, ImageSet | None]:
+    """Opens image and label of a case, without pixels, and makes sure that they are of one patient and study.
+
+    Raises:
+        ManifestError: The image is not of the case's patient, or the label is of another patient or study.
+            Patients scanned by one protocol share a grid, so that geometry cannot tell.
+        HealthImagingError: One cannot be read; the subclass says why.
+    """
+    image = _open(client, case.image)
+    patient_id = image.metadata.patient.text("PatientID")
+    if patient_key(patient_id or "") != case.patient_key:
+        msg = f"The image set is not of patient {case.patient_key}, whose split it is in"
+        raise ManifestError(msg, image_set_id=case.image.image_set_id)
+    if case.label is None:
+        return image, None
+    label = _open(client, case.label)
+    if label.metadata.patient.text("PatientID") != patient_id:
+        msg = f"The label is of another patient than image set {case.image.image_set_id}"
+        raise ManifestError(msg, image_set_id=case.label.image_set_id)
+    if label.metadata.study_instance_uid != image.metadata.study_instance_uid:
+        msg = f"The label is of another study than image set {case.image.image_set_id}"
+        raise ManifestError(msg, image_set_id=case.label.image_set_id)
+    return image, label
+
+
 def load_case(client: Any, case: Case) -> dict[str, Any]:
     """One case of a manifest: `image`, `label` (only where the case has one) and `case`.
 
     Raises:
         VolumeError: The image set is not one volume, or the label image set not one segmentation.
-        HealthImagingError: It cannot be read; the subclass says why.
+        HealthImagingError: As `open_case`, or it cannot be read; the subclass says why.
     """
-    image = _open(client, case.image)
+    image, label = open_case(client, case)
     volumes = image.volumes()
     if len(volumes) != 1:
         msg = f"The image set holds {len(volumes)} volumes, a case needs one"
         raise VolumeError(msg, image_set_id=case.image.image_set_id)
     data: dict[str, Any] = {"image": load_metatensor(volumes[0]), "case": case}
-    if case.label is not None:
-        labels = _open(client, case.label).datasets()
+    if label is not None:
+        labels = label.datasets()
         if len(labels) != 1:
             msg = f"The label image set holds {len(labels)} instances, a case needs one segmentation"
-            raise VolumeError(msg, image_set_id=case.label.image_set_id)
+            raise VolumeError(msg, image_set_id=label.ref.image_set_id)
         data["label"] = load_metatensor(read_segmentation(labels[0], volumes[0].geometry))
     return data
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DSfloat
 
 from healthimaging.errors import GeometryMismatchError, SegmentationError
 from healthimaging.geometry import MATCH_TOLERANCE, Geometry, plane_directions
@@ -93,7 +94,8 @@ def write_segmentation(
 
     Args:
         source: The source's instances, header only or with pixels; `masks` are in their order.
-        masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on `source[k]`.
+        masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on `source[k]`, or on
+            frame k + 1 of a multi-frame source, whatever order its frames have in space.
         segments: One description a mask, numbered 1, 2, ... in order.
         series_instance_uid: Of the new series.
         sop_instance_uid: Of the new instance.
@@ -144,6 +146,7 @@ def write_segmentation(
         msg = f"The segmentation cannot be built from this source: {type(error).__name__}"
         raise SegmentationError(msg, sop_instance_uid=source[0].get("SOPInstanceUID")) from None
     _repeat_grouping_attributes(source[0], dataset)
+    _measure_slice_spacing(source, dataset)
     if len(dataset.PixelData) * 8 >= binary[0, 0].size * int(dataset.NumberOfFrames) + 8:
         # The padding of odd pixel data is a null byte (PS3.5 section 8.1.1); highdicom 0.28.2 writes the
         # digit 0.
@@ -211,6 +214,24 @@ def _repeat_grouping_attributes(source: Dataset, segmentation: Dataset) -> None:
     for keyword in GROUPING_ATTRIBUTES:
         if keyword in source:  # one that the source lacks is empty in the segmentation
             segmentation[keyword] = deepcopy(source[keyword])
+
+
+def _measure_slice_spacing(source: Sequence[Dataset], segmentation: Dataset) -> None:
+    """Writes the distance of the source's slices, which readers take for the height of a voxel.
+
+    highdicom repeats SpacingBetweenSlices of the source's header, which some scanners fill with the gap
+    between slices, and leaves it out where positions jitter: readers then take the slice thickness. Both give
+    wrong volumes beside right masks, so positions alone decide (as in `healthimaging.slices`).
+    """
+    groups = [item for dataset in source for item in dataset.get("PerFrameFunctionalGroupsSequence") or []]
+    planes = [group.PlanePositionSequence[0] for group in groups] or source
+    if len(planes) < 2:
+        return
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    normal = plane_directions(shared.PlaneOrientationSequence[0].ImageOrientationPatient)[2]
+    distances = np.array([plane.ImagePositionPatient for plane in planes], dtype=np.float64) @ normal
+    spacing = float(np.ptp(distances)) / (len(planes) - 1)
+    shared.PixelMeasuresSequence[0].SpacingBetweenSlices = DSfloat(spacing, auto_format=True)
 
 
 def read_segmentation(dataset: Dataset, like: Geometry, *, tolerance: float = MATCH_TOLERANCE) -> LabelVolume:

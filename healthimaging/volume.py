@@ -20,6 +20,11 @@ VolumeArray = npt.NDArray[np.integer[Any] | np.floating[Any]]
 
 _INTEGERS = (np.int16, np.int32, np.int64)
 
+_RESCALED_MODALITIES = frozenset({"CT", "PT"})
+"""Where RescaleSlope and RescaleIntercept are type 1 (DICOM PS3.3 sections C.8.2.1 and C.8.9.4). To
+take 1 and 0 for missing ones would shift the HU of most scanners by 1024.
+"""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
@@ -69,12 +74,14 @@ def plan_volume(series: SeriesRecord, *, spacing_tolerance: float = SPACING_TOLE
     """Checks from the header alone that a series is one volume, and how its slices lie.
 
     Raises:
-        VolumeError: No frames, colour, mixed shapes, or a lookup table instead of a rescale.
+        VolumeError: No frames, colour, mixed shapes, a lookup table instead of a rescale, or no rescale where
+            the modality's values mean nothing without one.
         GeometryError: The slices do not make a regular grid; the subclass says why.
     """
     planes: list[SlicePlane] = []
     rescales: list[tuple[float, float]] = []
     layouts: list[FrameLayout] = []
+    frames_of_reference: set[str | None] = set()
     for instance in series.instances.values():
         attributes = instance.attributes.over(series.attributes)
         layout = _grey_layout(attributes, instance)
@@ -82,6 +89,7 @@ def plan_volume(series: SeriesRecord, *, spacing_tolerance: float = SPACING_TOLE
             msg = f"A slice has {layout.shape} (rows, columns), the first has {layouts[0].shape}"
             raise VolumeError(msg, sop_instance_uid=instance.sop_instance_uid)
         layouts.append(layout)
+        frames_of_reference.add(attributes.text("FrameOfReferenceUID"))
         shared = attributes.sequence("SharedFunctionalGroupsSequence")
         per_frame = attributes.sequence("PerFrameFunctionalGroupsSequence")
         if per_frame and len(per_frame) != len(instance.frames):
@@ -101,15 +109,17 @@ def plan_volume(series: SeriesRecord, *, spacing_tolerance: float = SPACING_TOLE
     if not planes:
         msg = "The series has no frames"
         raise VolumeError(msg, series_instance_uid=series.series_instance_uid)
-    any_instance = next(iter(series.instances.values()))
     try:
+        if len(frames_of_reference) > 1:
+            msg = (
+                f"Positions refer to {len(frames_of_reference)} frames of reference: they are not comparable"
+            )
+            raise GeometryError(msg)
         stack = stack_slices(
             planes,
             rows=layouts[0].rows,
             columns=layouts[0].columns,
-            frame_of_reference_uid=any_instance.attributes.over(series.attributes).text(
-                "FrameOfReferenceUID"
-            ),
+            frame_of_reference_uid=frames_of_reference.pop(),
             spacing_tolerance=spacing_tolerance,
         )
     except GeometryError as error:
@@ -154,11 +164,15 @@ def _rescale(
         item for group in groups for item in group.sequence("PixelValueTransformationSequence")
     ]
     place = transformations[0] if transformations else attributes
+    needed = attributes.text("Modality") in _RESCALED_MODALITIES
     numbers = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
         number = place.decimal(keyword)
         if number is None and place.text(keyword) is not None:
             msg = f"{keyword} is not a number"
+            raise VolumeError(msg, sop_instance_uid=instance.sop_instance_uid)
+        if number is None and needed:
+            msg = f"{keyword} is missing: stored values of this modality mean nothing without it"
             raise VolumeError(msg, sop_instance_uid=instance.sop_instance_uid)
         numbers.append(default if number is None else number)
     slope, intercept = numbers

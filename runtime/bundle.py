@@ -76,7 +76,8 @@ class Bundle:
         Raises
         ------
         UnsuitablePredictionError
-            When the bundle's postprocessing does not come back to the grid of ``image``.
+            When the network's output is not finite, or the bundle's postprocessing does not come back to the
+            grid of ``image``.
         """
         timed = phase or _untimed
         grid, affine = tuple(image.shape[1:]), image.affine.clone()
@@ -87,6 +88,10 @@ class Bundle:
             batch[_PREDICTION] = self.inferer(inputs, self.network)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
+        # Thresholds and argmax would make background of NaN: "nothing found", where nothing was looked at.
+        if not torch.isfinite(batch[_PREDICTION]).all():
+            msg = f"{self.files.name}: the network's output holds values that are not finite"
+            raise UnsuitablePredictionError(msg)
         with timed("postprocess"):
             (item,) = decollate_batch({self.image_key: inputs, _PREDICTION: batch[_PREDICTION]})
             prediction = self.postprocessing(item)[_PREDICTION]
@@ -112,9 +117,14 @@ class Bundle:
                 f"wanted are 1 (labels) or {len(self.files.channels)} (one for each entry of channel_def)"
             )
             raise UnsuitablePredictionError(msg)
-        if isinstance(prediction, MetaTensor) and not torch.allclose(
-            prediction.affine.cpu().double(), affine.cpu().double(), atol=1e-3
-        ):
+        # A shape alone does not tell a mirrored volume from a right one.
+        if not isinstance(prediction, MetaTensor):
+            msg = (
+                f"{self.files.inference_config.name}: postprocessing gives a {type(prediction).__name__}, "
+                "which does not say where it lies; it must keep the affine (MetaTensor)"
+            )
+            raise UnsuitablePredictionError(msg)
+        if not torch.allclose(prediction.affine.cpu().double(), affine.cpu().double(), atol=1e-3):
             msg = f"{self.files.inference_config.name}: postprocessing moves the volume in the patient"
             raise UnsuitablePredictionError(msg)
 

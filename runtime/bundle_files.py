@@ -51,7 +51,8 @@ class BundleFiles:
     """SHA-256 of the weights file, hexadecimal."""
 
     fingerprint: str
-    """SHA-256 over weights and both configuration files: all that a result depends on."""
+    """SHA-256 over the weights and every file of ``configs`` and ``scripts``, by name and content: all of the
+    bundle that a result can depend on, since a configuration may refer to other files of these folders."""
 
     @property
     def is_torchscript(self) -> bool:
@@ -92,9 +93,7 @@ def read_bundle_files(root: Path) -> BundleFiles:
         )
         raise BundleError(msg)
     weights_digest = _digest(weights)
-    fingerprint = hashlib.sha256(
-        "\n".join((weights_digest, _digest(inference), _digest(metadata_file))).encode()
-    ).hexdigest()
+    _require_recorded_weights(root / "provenance.json", weights, weights_digest)
     modality = image.get("modality")
     return BundleFiles(
         root=root,
@@ -108,7 +107,7 @@ def read_bundle_files(root: Path) -> BundleFiles:
         output_name=output_name,
         channels=_channels(prediction.get("channel_def"), metadata_file),
         sha256=weights_digest,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(root, weights_digest),
     )
 
 
@@ -169,6 +168,21 @@ def _dicom_modality(value: object) -> str | None:
         return None
     modality = value.strip().upper()
     return "MR" if modality == "MRI" else modality
+
+
+def _require_recorded_weights(provenance: Path, weights: Path, digest: str) -> None:
+    """Refuses weights other than those that the training recorded: what was evaluated and approved."""
+    if not provenance.exists():
+        return
+    recorded = _member(_read_metadata(provenance), "weights", provenance)
+    if recorded.get(weights.name) != digest:
+        raise BundleError(f"{weights}: is not the file that {provenance.name} records: SHA-256 {digest}")
+
+
+def _fingerprint(root: Path, weights_digest: str) -> str:
+    files = (file for name in ("configs", "scripts") for file in (root / name).rglob("*") if file.is_file())
+    parts = sorted(f"{file.relative_to(root).as_posix()} {_digest(file)}" for file in files)
+    return hashlib.sha256("\n".join([weights_digest, *parts]).encode()).hexdigest()
 
 
 def _digest(file: Path) -> str:

@@ -86,7 +86,8 @@ class SeveralMatchingSeriesError(InferenceError):
 
 
 class UnsuitablePredictionError(InferenceError):
-    """The bundle's postprocessing gave something that is not a mask on the source's grid."""
+    """The network gave no numbers, or the bundle's postprocessing something that is no mask on the source's
+    grid."""
 
 
 class StoreRefusedError(InferenceError):

@@ -86,7 +86,7 @@ class SeriesRule:
 
 def select_series(
     candidates: Mapping[str, Sequence[Dataset]], rules: Sequence[SeriesRule], *, image_set_id: str
-) -> tuple[str, SeriesRule]:
+) -> str:
     """Choose the one series that fulfils the first rule that any series fulfils.
 
     Parameters
@@ -116,7 +116,7 @@ def select_series(
             msg = f"image set {image_set_id}: {len(matching)} series match: {', '.join(sorted(matching))}"
             raise SeveralMatchingSeriesError(msg)
         if matching:
-            return matching[0], rule
+            return matching[0]
     why = "; ".join(reasons) or "it holds no series"
     msg = f"image set {image_set_id}: no series can be given to this model: {why}"
     raise NoMatchingSeriesError(msg)

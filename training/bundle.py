@@ -82,7 +82,7 @@ def read_bundle(root: Path) -> Bundle:
     """Reads a bundle's metadata.
 
     Raises:
-        BundleError: It is missing, malformed or silent about the network's channels.
+        BundleError: It is missing, malformed, or silent or ambiguous about the network's channels.
     """
     file = root / "configs" / "metadata.json"
     try:
@@ -94,11 +94,7 @@ def read_bundle(root: Path) -> Bundle:
             root=root,
             name=str(metadata.get("name") or root.name),
             version=str(metadata["version"]),
-            channels={
-                str(name): int(number)
-                for number, name in definition.items()
-                if str(name).strip().casefold() != BACKGROUND
-            },
+            channels=_foreground(definition),
             input_shape=(int(image["num_channels"]), *(int(n) for n in image["spatial_shape"])),
         )
     except OSError as error:
@@ -107,6 +103,23 @@ def read_bundle(root: Path) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{root.name}: configs/metadata.json is not usable: {type(error).__name__} {error}"
         raise BundleError(msg) from error
+
+
+def _foreground(definition: Mapping[str, str]) -> dict[str, int]:
+    """Number by name of the channels that are not background.
+
+    Labels are maps of channel numbers in which 0 stands for "none of them": a foreground channel 0 would
+    vanish from the reference, and its Dice would compare background with background.
+    """
+    named = [(str(name), int(number)) for number, name in definition.items()]
+    channels = [(name, number) for name, number in named if name.strip().casefold() != BACKGROUND]
+    if any(number < 1 for _, number in channels):
+        msg = "channel_def must give channel 0 to background"
+        raise ValueError(msg)
+    if len({name.strip().casefold() for name, _ in channels}) < len(channels):
+        msg = "channel_def has two channels of one name"
+        raise ValueError(msg)
+    return dict(channels)
 
 
 class TrainingConfiguration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,10 @@ from monai.data import MetaTensor
 from healthimaging import (
     Case,
     HealthImagingError,
-    ImageSet,
-    ImageSetRef,
     Manifest,
     connect,
 )
-from healthimaging.monai import load_case
+from healthimaging.monai import load_case, open_case
 from training.errors import DataError
 from training.stopping import StopRequest
 
@@ -59,8 +58,7 @@ class DatastoreReader:
 
     def problem(self, case: Case) -> str | None:
         try:
-            for ref in filter(None, (case.image, case.label)):
-                self._open(ref)
+            open_case(self._client, case)
         except HealthImagingError as error:
             return f"{type(error).__name__}: {error}"
         return None
@@ -71,13 +69,16 @@ class DatastoreReader:
         except HealthImagingError as error:
             msg = f"Case of image set {case.image.image_set_id}: {type(error).__name__}: {error}"
             raise DataError(msg) from error
+        # What other libraries say may quote the header, and failure texts are for all who see the job.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again without its text
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            msg = f"Case of image set {case.image.image_set_id}: unexpected {where}"
+            raise DataError(msg) from None
         item = {"image": loaded["image"]}
         if case.label is not None:
             item["label"] = label_map(loaded["label"], self._channels, image_set_id=case.label.image_set_id)
         return item
-
-    def _open(self, ref: ImageSetRef) -> ImageSet:
-        return ImageSet.open(self._client, ref.datastore_id, ref.image_set_id, version=ref.version_id)
 
 
 def label_map(masks: MetaTensor, channels: Mapping[str, int], *, image_set_id: str) -> MetaTensor:

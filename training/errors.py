@@ -28,7 +28,7 @@ class CheckpointError(TrainingError):
 
 
 class DivergenceError(TrainingError):
-    """The loss is not a number any more."""
+    """The loss or the validation's key metric is not a number any more."""
 
 
 class ExportError(TrainingError):

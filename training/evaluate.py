@@ -6,6 +6,7 @@ what is measured is what a patient's segmentation will be, resampling included.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -66,8 +67,11 @@ def evaluate(job: EvaluationJob, *, open_reader: OpenReader, stop: StopRequest) 
     """
     manifest = read_manifest(job.manifest_file)
     split, cases = held_out(manifest)
+    if split == "train":
+        _LOG.warning("measured on training cases: the result says nothing about patients not seen before")
     with tempfile.TemporaryDirectory() as scratch:
         bundle = read_bundle(unpack_model(job.model_dir, Path(scratch)))
+        weights = weights_digests(bundle.root)
         model = Model(bundle)
         reader = open_reader(bundle.channels)
         check_cases(cases, reader)
@@ -85,7 +89,7 @@ def evaluate(job: EvaluationJob, *, open_reader: OpenReader, stop: StopRequest) 
         document = {
             "schema": SCHEMA,
             "bundle": {"name": bundle.name, "version": bundle.version},
-            "weights": _weights(bundle.root),
+            "weights": weights,
             "split": split,
             "metrics": {"mean_dice": dice},
             "cases": results,
@@ -153,11 +157,17 @@ class Model:
         batch = list_data_collate([self._preprocessing({"image": image})])
         inputs = batch["image"].to(self._device)
         (item,) = decollate_batch({"image": inputs, "pred": self._inferer(inputs, self._network)})
-        prediction: torch.Tensor = torch.as_tensor(self._postprocessing(item)["pred"]).cpu()
+        prediction = self._postprocessing(item)["pred"]
         if prediction.shape[1:] != image.shape[1:]:
             msg = f"The model answers {tuple(prediction.shape[1:])} to an image of {tuple(image.shape[1:])}"
             raise EvaluationError(msg)
-        return prediction
+        # A shape alone does not tell a mirrored answer from a right one.
+        if not isinstance(prediction, MetaTensor) or not torch.allclose(
+            prediction.affine.cpu().double(), image.affine.cpu().double(), atol=1e-3
+        ):
+            msg = "The model's answer does not lie where the image lies"
+            raise EvaluationError(msg)
+        return torch.as_tensor(prediction).cpu()
 
 
 def score(prediction: torch.Tensor, label: MetaTensor, channels: Any) -> list[SegmentScore]:
@@ -222,7 +232,17 @@ def _case_document(
     }
 
 
-def _weights(root: Path) -> dict[str, str]:
-    """The hashes that the training recorded, so that the result says which weights it is about."""
-    file = root / "provenance.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))["weights"]) if file.exists() else {}
+def weights_digests(root: Path) -> dict[str, str]:
+    """SHA-256 of the weights files, so that the result says which weights it is about.
+
+    Raises:
+        EvaluationError: They are not the ones that the training recorded.
+    """
+    digests = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(root.glob("models/*"))
+    }
+    provenance = root / "provenance.json"
+    if provenance.exists() and json.loads(provenance.read_text(encoding="utf-8"))["weights"] != digests:
+        msg = "The weights in models/ are not those that provenance.json records"
+        raise EvaluationError(msg)
+    return digests

@@ -146,7 +146,7 @@ class TrainingLoop:
         """Trains up to the last step.
 
         Raises:
-            DivergenceError: The loss is not finite.
+            DivergenceError: The loss or the validation's key metric is not finite.
             StoppedError: Stopped; a checkpoint of the last step was saved.
         """
         if self._trainer.state.iteration < self._max_steps:
@@ -192,6 +192,11 @@ class TrainingLoop:
         state = self._evaluator.state
         report(step, **{name: float(value) for name, value in state.metrics.items()})
         metric = float(state.metrics[state.key_metric_name])
+        if not math.isfinite(metric):
+            msg = (
+                f"{state.key_metric_name} is {metric} at step {step}: no weights can be called the best by it"
+            )
+            raise DivergenceError(msg)
         if self._best is None or self._evaluator.metric_cmp_fn(metric, self._best):
             self._best = metric
             self._checkpoints.save_best(step, {"network": self._network.state_dict()})

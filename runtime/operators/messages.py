@@ -10,7 +10,6 @@ from pydicom import Dataset
 
 from healthimaging import ImageSet, Volume
 from runtime.identity import ResultIdentity
-from runtime.series_rules import SeriesRule
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,12 +22,11 @@ class OpenedImageSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SelectedSeries:
-    """The series to segment: headers without pixels, and the rule that chose it."""
+    """The series to segment: headers without pixels."""
 
     opened: OpenedImageSet
     series_instance_uid: str
     headers: tuple[Dataset, ...]
-    rule: SeriesRule
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

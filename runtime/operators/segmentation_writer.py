@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from monai.deploy.core import Operator, OperatorSpec
 
 from healthimaging import SegmentDescription, write_segmentation
 from runtime.bundle import Bundle
 from runtime.exchange import Exchange
-from runtime.operators.messages import Masks, Segmentation
+from runtime.operators.messages import Masks, Segmentation, SourceVolume
 
 SERIES_NUMBER = 900
 """SeriesNumber (0020,0011) of results: above the numbers that scanners give, so viewers list them last."""
@@ -42,7 +44,7 @@ class SegmentationWriter(Operator):
         with self._exchange.phase("write"):
             dataset = write_segmentation(
                 source=list(message.source.headers),
-                masks=message.masks,
+                masks=message.masks[:, _source_order(message.source)],
                 segments=self._segments(),
                 series_instance_uid=identity.series_instance_uid,
                 sop_instance_uid=identity.sop_instance_uid,
@@ -70,3 +72,14 @@ class SegmentationWriter(Operator):
             )
             for number, channel in enumerate(channels, start=1)
         ]
+
+
+def _source_order(source: SourceVolume) -> npt.NDArray[np.intp]:
+    """Slices of the volume in the order in which the source's headers list them.
+
+    Single-frame headers are in slice order already. A multi-frame instance numbers its frames as it likes,
+    often from head to feet, where slices run from feet to head.
+    """
+    header_rank = {str(header.SOPInstanceUID): rank for rank, header in enumerate(source.headers)}
+    volume = source.volume
+    return np.lexsort((volume.frame_numbers, [header_rank[uid] for uid in volume.instance_uids]))

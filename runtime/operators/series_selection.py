@@ -34,8 +34,6 @@ class SeriesSelection(Operator):
             candidates: dict[str, list[Dataset]] = defaultdict(list)
             for header in opened.image_set.datasets(pixels=False):
                 candidates[str(header.SeriesInstanceUID)].append(header)
-            uid, rule = select_series(candidates, self._rules, image_set_id=opened.identity.image_set_id)
-        selected = SelectedSeries(
-            opened=opened, series_instance_uid=uid, headers=tuple(candidates[uid]), rule=rule
-        )
+            uid = select_series(candidates, self._rules, image_set_id=opened.identity.image_set_id)
+        selected = SelectedSeries(opened=opened, series_instance_uid=uid, headers=tuple(candidates[uid]))
         op_output.emit(selected, "selected")

@@ -6,8 +6,6 @@ from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
 
-from healthimaging import Volume
-from runtime.errors import NoMatchingSeriesError, SeveralMatchingSeriesError
 from runtime.exchange import Exchange
 from runtime.operators.messages import SelectedSeries, SourceVolume
 
@@ -26,27 +24,9 @@ class VolumeLoader(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         selected: SelectedSeries = op_input.receive("selected")
         with self._exchange.phase("fetch"):
-            volume = self._only_volume(selected)
+            (volume,) = selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid)
         headers = {str(header.SOPInstanceUID): header for header in selected.headers}
         # A multi-frame instance repeats among the slices; it is one source all the same.
         ordered = tuple(headers[uid] for uid in dict.fromkeys(volume.instance_uids))
         source = SourceVolume(opened=selected.opened, volume=volume, headers=ordered)
         op_output.emit(source, "source")
-
-    def _only_volume(self, selected: SelectedSeries) -> Volume:
-        volumes = [
-            volume
-            for volume in selected.opened.image_set.volumes()
-            if volume.series_instance_uid == selected.series_instance_uid
-            and len(volume.instance_uids) >= selected.rule.minimum_slices
-        ]
-        if len(volumes) == 1:
-            return volumes[0]
-        if volumes:
-            msg = f"series {selected.series_instance_uid} holds {len(volumes)} volumes; one is wanted"
-            raise SeveralMatchingSeriesError(msg)
-        msg = (
-            f"series {selected.series_instance_uid} holds no volume of at least "
-            f"{selected.rule.minimum_slices} slices"
-        )
-        raise NoMatchingSeriesError(msg)

@@ -217,9 +217,8 @@ def test_uncompressed_in_any_layout() -> None:
 def test_bit_packed_segmentation(rows: int, columns: int, random: Any) -> None:
     mask = np.array([[random.random() < 0.5 for _ in range(columns)] for _ in range(rows)], dtype=np.uint8)
     data = np.packbits(mask.reshape(-1), bitorder="little").tobytes()
-    stored = stored_instance(
-        NATIVE, checksum=zlib.crc32(data), Rows=rows, Columns=columns, BitsAllocated=1, BitsStored=1
-    )
+    layout = grey(mask, BitsAllocated=1, BitsStored=1)
+    stored = stored_instance(NATIVE, checksum=zlib.crc32(data), **layout)
     assert np.array_equal(decode(data, stored), mask)
 
 
@@ -333,3 +332,6 @@ def test_unsupported_syntax_is_named(syntax: str) -> None:
 def test_layout_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="Rows"):
         FrameLayout.from_attributes(Attributes({"Columns": 3, "BitsAllocated": 8}, {}))
+    for unsaid in (None, 2):
+        with pytest.raises(ValueError, match="PixelRepresentation"):
+            FrameLayout.from_attributes(Attributes(grey(ct(), PixelRepresentation=unsaid), {}))

@@ -73,6 +73,14 @@ def test_slices_come_in_the_order_of_their_positions() -> None:
     assert heights == sorted(heights)
 
 
+def test_geometry_may_be_filed_under_the_series() -> None:
+    service, _ = ct_series()
+    series = service.document["Study"]["Series"][SERIES_UID]
+    for record in series["Instances"].values():
+        series["DICOM"]["PixelSpacing"] = record["DICOM"].pop("PixelSpacing")
+    assert [made.InstanceNumber for made in opened(service).datasets(pixels=False)] == [7, 6, 5, 4, 3, 2, 1]
+
+
 @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient"])
 def test_without_positions_the_instance_number_orders(keyword: str) -> None:
     service, _ = ct_series()
@@ -319,6 +327,24 @@ def test_every_frame_of_a_multi_frame_instance_is_there_in_order() -> None:
     frames = [np.full((3, 5), k, np.uint16) for k in range(40)]
     (made,) = opened(multi_frame(frames)).datasets()
     assert np.array_equal(through_a_file(made).pixel_array, np.stack(frames))
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_frames_that_the_header_announces_must_be_there(kept: int) -> None:
+    service = multi_frame([np.full((3, 5), k, np.uint16) for k in range(3)])
+    (record,) = service.document["Study"]["Series"][SERIES_UID]["Instances"].values()
+    del record["ImageFrames"][kept:]
+    with pytest.raises(MetadataError, match=f"announces 3 frames, the datastore holds {kept}"):
+        opened(service).datasets()
+    (header,) = opened(service).datasets(pixels=False)
+    assert header.NumberOfFrames == 3
+
+
+def test_an_image_without_its_frame_is_refused() -> None:
+    service = one_slice()
+    next(iter(service.document["Study"]["Series"][SERIES_UID]["Instances"].values()))["ImageFrames"] = None
+    with pytest.raises(MetadataError, match="announces 1 frames, the datastore holds 0"):
+        opened(service).datasets()
 
 
 def test_odd_eight_bit_pixels_are_padded() -> None:

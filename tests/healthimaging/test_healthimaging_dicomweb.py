@@ -228,6 +228,7 @@ def test_search_follows_the_pages_to_the_end(server: Server, monkeypatch: pytest
 @pytest.mark.parametrize("multipart", [True, False])
 def test_retrieve(server: Server, multipart: bool) -> None:
     source = datasets()[0]
+    uid = str(source.SOPInstanceUID)
     buffer = BytesIO()
     source.save_as(buffer, enforce_file_format=True)
 
@@ -238,12 +239,14 @@ def test_retrieve(server: Server, multipart: bool) -> None:
         return 200, 'multipart/related; type="application/dicom"; boundary=XX', body
 
     server.answer = answer
-    got = web(server).retrieve(study="1.2", series="1.2.3", instance="1.2.3.4", image_set_id="abc")
+    got = web(server).retrieve(study="1.2", series="1.2.3", instance=uid, image_set_id="abc")
     assert got.PixelData == source.PixelData
     (request,) = server.requests
-    assert request.path.endswith("/studies/1.2/series/1.2.3/instances/1.2.3.4")
+    assert request.path.endswith(f"/studies/1.2/series/1.2.3/instances/{uid}")
     assert request.headers["Accept"] == "application/dicom; transfer-syntax=*"
     assert request.query["imageSetId"] == ["abc"]
+    with pytest.raises(DicomWebError, match=f"another instance, {uid}"):
+        web(server).retrieve(study="1.2", series="1.2.3", instance="1.2.3.4.99")
 
 
 @pytest.mark.parametrize(

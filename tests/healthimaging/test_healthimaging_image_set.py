@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Generator
@@ -28,9 +29,11 @@ from healthimaging.errors import (
     DuplicatePositionError,
     FrameChecksumError,
     FrameDecodeError,
+    FrameLayoutError,
     FrameUnavailableError,
     GeometryError,
     ImageSetNotFoundError,
+    MetadataError,
     MissingGeometryError,
     ServiceError,
     VolumeError,
@@ -111,7 +114,7 @@ def multi_frame(frames: int) -> FakeService:
     dicom["PerFrameFunctionalGroupsSequence"] = [
         {
             "PlanePositionSequence": [{"ImagePositionPatient": ["0", "0", str(-3 * k)]}],
-            "PixelValueTransformationSequence": [{"RescaleSlope": "2", "RescaleIntercept": str(k)}],
+            "PixelValueTransformationSequence": [{"RescaleSlope": str(k + 1), "RescaleIntercept": str(k)}],
         }
         for k in range(frames)
     ]
@@ -130,7 +133,7 @@ def test_multi_frame_instances_are_complete(frames: int) -> None:
     # Positions descend with the frame number: the last frame is the lowest slice.
     for k, frame_number in enumerate(volume.frame_numbers):
         assert frame_number == frames - k
-        assert np.array_equal(volume.array[k], stored[frame_number - 1] * 2 + frame_number - 1)
+        assert np.array_equal(volume.array[k], stored[frame_number - 1] * frame_number + frame_number - 1)
 
 
 def test_per_frame_groups_must_match_the_frames() -> None:
@@ -168,6 +171,9 @@ def test_two_instances_at_one_place_name_series_and_instance() -> None:
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, VolumeError, "RGB"),
         ({"Rows": 8}, VolumeError, "the first has"),
         ({"PixelSpacing": ["0", "1"]}, GeometryError, "not positive"),
+        ({"RescaleIntercept": None}, VolumeError, "RescaleIntercept is missing"),
+        ({"RescaleSlope": ""}, VolumeError, "RescaleSlope is missing"),
+        ({"PixelRepresentation": None}, FrameLayoutError, "PixelRepresentation is missing"),
     ],
 )
 def test_what_is_no_volume_is_refused(changed: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -176,6 +182,39 @@ def test_what_is_no_volume_is_refused(changed: dict[str, Any], error: type[Excep
     with pytest.raises(error, match=message) as caught:
         opened(service).volumes()
     assert record(service, 3)["DICOM"]["SOPInstanceUID"] in str(caught.value)
+
+
+def test_only_modalities_that_need_a_rescale_must_have_one() -> None:
+    service, hu = ct_series()
+    service.document["Study"]["Series"][SERIES_UID]["DICOM"]["Modality"] = "MR"
+    for one in range(7):
+        del record(service, one)["DICOM"]["RescaleSlope"], record(service, one)["DICOM"]["RescaleIntercept"]
+    (volume,) = opened(service).volumes()
+    assert np.array_equal(volume.array, hu + 1024)
+
+
+def test_slices_of_two_frames_of_reference_are_no_volume() -> None:
+    service, _ = ct_series()
+    record(service, 3)["DICOM"]["FrameOfReferenceUID"] = "1.2.3.10"
+    with pytest.raises(GeometryError, match="2 frames of reference") as caught:
+        opened(service).volumes()
+    assert caught.value.series_instance_uid == SERIES_UID
+
+
+def test_one_series_is_read_without_the_others() -> None:
+    service, hu = ct_series()
+    series = service.document["Study"]["Series"]
+    scout = copy.deepcopy(series[SERIES_UID])
+    scout["DICOM"]["SeriesInstanceUID"] = "1.2.3.5"
+    for one in scout["Instances"].values():
+        one["DICOM"]["ImagePositionPatient"] = None
+    series["1.2.3.5"] = scout
+    found = opened(service)
+    (volume,) = found.volumes(series_instance_uid=SERIES_UID)
+    assert np.array_equal(volume.array, hu)
+    assert found.volumes(series_instance_uid="1.2.3.6") == []
+    with pytest.raises(MissingGeometryError):
+        found.volumes()
 
 
 def test_instance_without_frames_in_a_volume_is_an_error_not_a_gap() -> None:
@@ -340,3 +379,21 @@ def test_empty_metadata_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_checksum_helper_is_little_endian() -> None:
     assert crc32(np.array([1], ">u2")) == crc32(np.array([1], "<u2"))
+
+
+@pytest.mark.parametrize("key", ["ImageSetID", "DatastoreID"])
+def test_the_header_of_another_image_set_is_refused(key: str) -> None:
+    service, _ = ct_series()
+    service.document[key] = "9" * 32
+    with pytest.raises(MetadataError, match="9" * 32) as caught:
+        opened(service)
+    assert caught.value.image_set_id == IMAGE_SET
+
+
+def test_the_answer_must_be_of_the_version_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, _ = ct_series()
+    assert ImageSet.open(service, DATASTORE, IMAGE_SET, "3").ref.version_id == "3"
+    latest = {"imageSetState": "ACTIVE", "versionId": "4", "isPrimary": True}
+    monkeypatch.setattr(service, "get_image_set", lambda **_params: latest)
+    with pytest.raises(MetadataError, match="Version 3 was asked for, the answer is of version 4"):
+        ImageSet.open(service, DATASTORE, IMAGE_SET, "3")

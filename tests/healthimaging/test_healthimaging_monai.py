@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ from pydicom.sr.coding import Code
 
 from healthimaging import Case, ImageSet, ImageSetRef, SegmentDescription, write_segmentation
 from healthimaging import monai as connector
-from healthimaging.errors import VolumeError
+from healthimaging.errors import ManifestError, VolumeError
+from healthimaging.manifest import patient_key
 from healthimaging.segmentation import read_segmentation
 
 REF = ImageSetRef(datastore_id=DATASTORE, image_set_id=IMAGE_SET, version_id="1")
-CASE = Case(patient_key="p", split="train", image=REF)
+CASE = Case(patient_key=patient_key("P1"), split="train", image=REF)
 
 
 def opened() -> tuple[FakeService, ImageSet]:
@@ -99,7 +102,7 @@ def test_items_can_be_cached() -> None:
 
 def test_label_that_is_no_segmentation_is_refused() -> None:
     service, _ = opened()
-    labelled = Case(patient_key="p", split="train", image=REF, label=REF)
+    labelled = replace(CASE, label=REF)
     with pytest.raises(VolumeError, match="7 instances") as caught:
         connector.load_case(service, labelled)
     assert caught.value.image_set_id == IMAGE_SET
@@ -111,3 +114,29 @@ def test_image_set_of_several_volumes_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ImageSet, "volumes", lambda _self: two)
     with pytest.raises(VolumeError, match="2 volumes"):
         connector.load_case(service, CASE)
+
+
+def test_an_image_of_another_patient_is_refused() -> None:
+    service, _ = opened()
+    with pytest.raises(ManifestError, match="not of patient"):
+        connector.open_case(service, replace(CASE, patient_key=patient_key("P2")))
+
+
+@pytest.mark.parametrize(
+    ("level", "keyword", "message"),
+    [("Patient", "PatientID", "another patient"), ("Study", "StudyInstanceUID", "another study")],
+)
+def test_a_label_of_another_patient_or_study_is_refused_though_it_fits(
+    monkeypatch: pytest.MonkeyPatch, level: str, keyword: str, message: str
+) -> None:
+    _, image = opened()
+    service, _ = ct_series()
+    service.document = copy.deepcopy(service.document)
+    service.document[level]["DICOM"][keyword] = "9.9"
+    label = ImageSet.open(service, DATASTORE, IMAGE_SET)
+    other = replace(REF, version_id="2")
+    monkeypatch.setattr(connector, "_open", lambda _client, ref: label if ref == other else image)
+    case = replace(CASE, label=other)
+    with pytest.raises(ManifestError, match=message) as caught:
+        connector.load_case(service, case)
+    assert "P1" not in str(caught.value)

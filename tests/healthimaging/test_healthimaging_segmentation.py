@@ -300,3 +300,25 @@ def test_one_slice() -> None:
     assert np.array_equal(
         read_segmentation(through_a_file(write(source, masks)), volume.geometry).array, masks
     )
+
+
+@pytest.mark.parametrize("header", [None, 9.0])
+@pytest.mark.parametrize("jitter", [0.0, 0.04])
+def test_voxel_height_comes_from_the_positions(header: float | None, jitter: float) -> None:
+    heights = [2.5 * k + jitter * (k in (2, 5)) for k in range(8)]
+    built = [
+        instance(np.zeros((5, 6), np.int16), number=k + 1, position=(0, 0, z), SliceThickness="5")
+        for k, z in enumerate(heights)
+    ]
+    volume, source = opened(image_set(built))
+    for one in source:
+        one.SpacingBetweenSlices = header
+    measures = write(source, np.ones((1, *volume.geometry.shape), bool)).SharedFunctionalGroupsSequence[0]
+    assert measures.PixelMeasuresSequence[0].SpacingBetweenSlices == pytest.approx(2.5)
+
+
+def test_single_slice_keeps_the_spacing_of_its_header() -> None:
+    built = [instance(np.zeros((5, 6), np.int16), number=1, position=(0, 0, 0), SpacingBetweenSlices="4")]
+    volume, source = opened(image_set(built))
+    measures = write(source, np.ones((1, *volume.geometry.shape), bool)).SharedFunctionalGroupsSequence[0]
+    assert measures.PixelMeasuresSequence[0].SpacingBetweenSlices == volume.geometry.spacing[2] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +68,38 @@ def make_patient(
         dataset.PixelData = array[index].tobytes()
         datasets.append(dataset)
     return Patient(patient_id=patient_id, datasets=datasets, array=array)
+
+
+def as_multi_frame(patient: Patient) -> Patient:
+    """The series as one Enhanced CT instance, whose frames run from head to feet."""
+    slices = sorted(patient.datasets, key=lambda one: -one.ImagePositionPatient[2])
+    enhanced = copy.deepcopy(slices[0])
+    enhanced.SOPClassUID = enhanced.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    enhanced.NumberOfFrames, enhanced.InstanceNumber = len(slices), 1
+
+    def group(macro: str, *keywords: str) -> Dataset:
+        item = Dataset()
+        for keyword in keywords:
+            item[keyword] = copy.deepcopy(slices[0][keyword])
+        holder = Dataset()
+        setattr(holder, macro, [item])
+        return holder
+
+    shared = group("PixelMeasuresSequence", "PixelSpacing", "SliceThickness")
+    shared.update(group("PlaneOrientationSequence", "ImageOrientationPatient"))
+    shared.update(
+        group("PixelValueTransformationSequence", "RescaleSlope", "RescaleIntercept", "RescaleType")
+    )
+    for sequence in shared:
+        for keyword in [element.keyword for element in sequence.value[0]]:
+            delattr(enhanced, keyword)
+    del enhanced.ImagePositionPatient
+    enhanced.SharedFunctionalGroupsSequence = [shared]
+    enhanced.PerFrameFunctionalGroupsSequence = []
+    for one in slices:
+        frame = Dataset()
+        frame.PlanePositionSequence = [Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = one.ImagePositionPatient
+        enhanced.PerFrameFunctionalGroupsSequence.append(frame)
+    enhanced.PixelData = b"".join(one.PixelData for one in slices)
+    return Patient(patient_id=patient.patient_id, datasets=[enhanced], array=patient.array)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,26 @@ def test_identity_and_fingerprint(bundle_directory: Path, tmp_path: Path) -> Non
     config["postprocessing"]["transforms"][1]["nearest_interp"] = True
     changed = read_bundle_files(write_bundle(tmp_path, config=config))
     assert changed.fingerprint != files.fingerprint
+    # A configuration may take its network from a script, or a part from another configuration.
+    for name in ("scripts/network.py", "configs/shared.json"):
+        before = read_bundle_files(tmp_path).fingerprint
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+        assert read_bundle_files(tmp_path).fingerprint != before
+    last = read_bundle_files(tmp_path).fingerprint
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.md").write_text("read me")
+    assert read_bundle_files(tmp_path).fingerprint == last
+    assert read_bundle_files(tmp_path).sha256 == files.sha256
+
+
+def test_weights_must_be_those_that_were_recorded(tmp_path: Path) -> None:
+    digest = read_bundle_files(write_bundle(tmp_path)).sha256
+    (tmp_path / "provenance.json").write_text(json.dumps({"weights": {"model.ts": digest}}))
+    assert read_bundle_files(tmp_path).sha256 == digest
+    write_bundle(tmp_path, seed=1)
+    with pytest.raises(BundleError, match=r"model\.ts: is not the file that provenance\.json records"):
+        read_bundle_files(tmp_path)
 
 
 def test_weights_of_a_state_dictionary(tmp_path: Path) -> None:
@@ -252,6 +273,36 @@ def test_postprocessing_that_stays_on_the_networks_grid_is_refused(tmp_path: Pat
     write_bundle(tmp_path, config=config)
     with pytest.raises(BundleError, match="must end on the source's grid"):
         warm_up(load_bundle(tmp_path))
+
+
+def test_postprocessing_that_forgets_where_the_volume_lies_is_refused(tmp_path: Path) -> None:
+    config = inference_config()
+    forgets = {"_target_": "EnsureTyped", "keys": "pred", "track_meta": False}
+    config["postprocessing"]["transforms"][3] = forgets
+    write_bundle(tmp_path, config=config)
+    with pytest.raises(BundleError, match="does not say where it lies"):
+        warm_up(load_bundle(tmp_path))
+
+
+def test_postprocessing_that_mirrors_the_volume_is_refused(tmp_path: Path) -> None:
+    config = inference_config()
+    # The shape stays; left and right are exchanged together with the affine.
+    config["postprocessing"]["transforms"][3] = {"_target_": "Orientationd", "keys": "pred", "axcodes": "RPS"}
+    write_bundle(tmp_path, config=config)
+    with pytest.raises(BundleError, match="moves the volume in the patient"):
+        warm_up(load_bundle(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_no_number_is_an_error_and_not_an_empty_mask(bundle: Bundle, value: float) -> None:
+    def overflows(inputs: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+        output: torch.Tensor = network(inputs[..., :32, :32, :16])
+        output[0, 1, 3, 4, 5] = value
+        return output
+
+    image = MetaTensor(torch.zeros((1, 40, 40, 20)), affine=torch.diag(torch.tensor([-2.0, -2.0, 3.0, 1.0])))
+    with pytest.raises(UnsuitablePredictionError, match="not finite"):
+        replace(bundle, inferer=overflows).predict(image)
 
 
 def test_masks_of_labels_and_of_channels() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from running_endpoint import START_SECONDS, Archive, Endpoint, start_endpoint
 from synthetic_bundle import write_bundle
-from synthetic_patient import Patient, make_patient
+from synthetic_patient import Patient, as_multi_frame, make_patient
 
 from healthimaging import DicomWeb, read_segmentation
 from healthimaging.monai import load_metatensor
@@ -181,6 +181,20 @@ def test_concurrent_patients_never_mix(
             read_segmentation(dataset, volume.geometry).array[0],
             _expected_masks(endpoint, archive, image_set_id),
         )
+
+
+def test_frames_from_head_to_feet_keep_each_mask_in_its_place(endpoint: Endpoint, archive: Archive) -> None:
+    image_set_id = archive.store(as_multi_frame(make_patient("HOTEL-22", seed=8)))
+    (volume,) = archive.read(image_set_id).volumes()
+    assert volume.frame_numbers == tuple(range(20, 0, -1))
+    wanted = _expected_masks(endpoint, archive, image_set_id)
+    assert not np.array_equal(wanted, wanted[::-1])
+    result = _one(endpoint.invoke(archive.request(image_set_id)))
+    labels = read_segmentation(archive.segmentation(result), volume.geometry)
+    np.testing.assert_array_equal(labels.array[0], wanted)
+    assert result["segments"][0]["volumeMl"] == pytest.approx(
+        wanted.sum() * 1.5 * 1.25 * 4.0 / 1000, abs=1e-3
+    )
 
 
 def test_errors_are_answered_and_the_next_request_is_good(

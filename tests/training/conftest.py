@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from training_jobs import Finished, lay_out_evaluation, run_job
+from training_jobs import Finished, lay_out_evaluation, run_job, run_main
 from training_phantoms import lay_out_training
 
 
@@ -27,4 +27,4 @@ def evaluated(trained: Finished, tmp_path_factory: pytest.TempPathFactory) -> Fi
     """The trained model, packed as SageMaker packs it, evaluated on a phantom it has not seen."""
     base = tmp_path_factory.mktemp("evaluated")
     lay_out_evaluation(trained, base, {"test": ["chest-4"], "train": ["chest-1"]})
-    return run_job("evaluate", base)
+    return Finished(base=base, exit_code=run_main("evaluate", base), output="")

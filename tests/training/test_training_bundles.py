@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from training_phantoms import SPACING, phantom
 
-from training.bundle import LIBRARY, TrainingConfiguration, named_bundle
+from training.bundle import LIBRARY, TrainingConfiguration, named_bundle, read_bundle
 from training.errors import BundleError, JobConfigurationError
 from training.sampling import StepLoader
 
@@ -193,3 +193,22 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     assert [batch.tolist() for batch, _ in zip(late, range(5), strict=False)] == batches[4:]
     assert second.seeds[:5] == first.seeds[4:9]
     assert len(set(first.seeds)) == len(first.seeds)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"0": "lung"}, "must give channel 0 to background"),
+        ({"0": "lung", "1": "background"}, "must give channel 0 to background"),
+        ({"0": "background", "1": "lung", "2": "Lung"}, "two channels of one name"),
+    ],
+)
+def test_channels_that_a_label_map_cannot_tell_apart_are_refused(
+    tmp_path: Path, channels: dict[str, str], message: str
+) -> None:
+    metadata = json.loads((LIBRARY / "ct_segmentation" / "configs" / "metadata.json").read_text())
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(BundleError, match=message):
+        read_bundle(tmp_path)

@@ -21,9 +21,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from training_phantoms import SHAPE, SPACING, lay_out_training, phantom
 
 from healthimaging import Case, ImageSetRef, Manifest, SegmentDescription, write_segmentation
+from healthimaging.manifest import patient_key
+from training import data
 from training.__main__ import main
 from training.data import DatastoreReader, check_cases
 from training.errors import DataError
+
+PATIENT = "PHANTOM-1"
 
 LUNG = SegmentDescription(
     number=1,
@@ -35,16 +39,24 @@ LUNG = SegmentDescription(
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A datastore with a phantom, its segmentation, and a segmentation of another grid."""
+    """A datastore with a phantom and its segmentation, and segmentations that are not of it."""
 
     cloud: Any
     datastore_id: str
     image: str
     label: str
+    shifted_label: str
+    """Of another grid in the same study."""
     foreign_label: str
+    """Of another patient, on the very grid of the image."""
 
     def case(self, **changes: Any) -> Case:
-        case = Case(patient_key="p", split="train", image=self.ref(self.image), label=self.ref(self.label))
+        case = Case(
+            patient_key=patient_key(PATIENT),
+            split="train",
+            image=self.ref(self.image),
+            label=self.ref(self.label),
+        )
         return replace(case, **changes)
 
     def ref(self, image_set_id: str, version_id: str = "1") -> ImageSetRef:
@@ -57,8 +69,9 @@ class Archive:
 
 @pytest.fixture(scope="module")
 def archive(cloud: Any) -> Archive:
-    ct, label = study(seed=1, origin=0.0)
-    _, shifted_label = study(seed=1, origin=5.0)
+    ct, label = study(seed=1)
+    _, shifted = study(seed=1, origin=5.0, study_instance_uid=ct[0].StudyInstanceUID)
+    _, foreign = study(seed=1, patient_id="OTHER")
     name = f"training-{generate_uid()[-12:].replace('.', '')}"
     s3, iam, imaging = (cloud.client(service) for service in ("s3", "iam", "medical-imaging"))
     s3.create_bucket(Bucket=name)
@@ -69,13 +82,19 @@ def archive(cloud: Any) -> Archive:
     datastore_id = imaging.create_datastore(datastoreName=name)["datastoreId"]
     found = {
         kind: import_files(cloud, datastore_id, name, role, kind, datasets)
-        for kind, datasets in (("image", ct), ("label", [label]), ("foreign", [shifted_label]))
+        for kind, datasets in (
+            ("image", ct),
+            ("label", [label]),
+            ("shifted", [shifted]),
+            ("foreign", [foreign]),
+        )
     }
     return Archive(
         cloud=cloud,
         datastore_id=datastore_id,
         image=found["image"],
         label=found["label"],
+        shifted_label=found["shifted"],
         foreign_label=found["foreign"],
     )
 
@@ -85,13 +104,17 @@ def allow(action: str, **members: Any) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def study(*, seed: int, origin: float) -> tuple[list[pydicom.Dataset], pydicom.Dataset]:
+def study(
+    *, seed: int, origin: float = 0.0, study_instance_uid: str | None = None, patient_id: str = PATIENT
+) -> tuple[list[pydicom.Dataset], pydicom.Dataset]:
     """A phantom as a CT series, and its lungs as a segmentation."""
     hu, lungs = phantom(seed)
     template = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     del template[0xFFFCFFFC]  # trailing padding, which would end the file instead of the pixels
     template.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    template.StudyInstanceUID, template.SeriesInstanceUID = generate_uid(), generate_uid()
+    template.PatientID = patient_id
+    template.StudyInstanceUID = study_instance_uid or generate_uid()
+    template.SeriesInstanceUID = generate_uid()
     template.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.1"
     template.PixelSpacing, template.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
     template.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
@@ -174,7 +197,33 @@ def test_a_vanished_image_set_and_a_missing_version_are_listed(archive: Archive)
 
 def test_a_label_of_another_grid_is_refused(archive: Archive) -> None:
     with pytest.raises(DataError, match=f"image set {archive.image}: GeometryMismatchError"):
-        archive.reader.read(archive.case(label=archive.ref(archive.foreign_label)))
+        archive.reader.read(archive.case(label=archive.ref(archive.shifted_label)))
+
+
+def test_a_label_of_another_patient_is_refused_though_its_grid_fits(archive: Archive) -> None:
+    case = archive.case(label=archive.ref(archive.foreign_label))
+    for refused in (lambda: archive.reader.read(case), lambda: check_cases([case], archive.reader)):
+        with pytest.raises(DataError, match="The label is of another patient") as caught:
+            refused()
+        assert "OTHER" not in str(caught.value)
+
+
+def test_an_image_on_the_wrong_side_of_the_split_is_refused(archive: Archive) -> None:
+    with pytest.raises(DataError, match="The image set is not of patient"):
+        check_cases([archive.case(patient_key=patient_key("OTHER"))], archive.reader)
+
+
+def test_what_other_libraries_say_of_a_header_is_not_repeated(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(client: Any, case: Case) -> None:
+        raise ValueError("Invalid value: 'Doe^Jane'")
+
+    monkeypatch.setattr(data, "load_case", fail)
+    with pytest.raises(DataError, match="unexpected ValueError at test_training_datastore") as caught:
+        archive.reader.read(archive.case())
+    assert "Doe" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_an_image_is_no_label(archive: Archive) -> None:

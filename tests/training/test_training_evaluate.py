@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Orientationd
 from training_jobs import Finished, lay_out_evaluation, run_main
-from training_phantoms import write_manifest
+from training_phantoms import DATASTORE_ID, PhantomReader, write_manifest
 
-from training.evaluate import mean_dice, score
+from healthimaging import Case, ImageSetRef
+from training.bundle import read_bundle
+from training.errors import EvaluationError
+from training.evaluate import Model, mean_dice, score
+
+CHEST = Case(
+    patient_key="chest",
+    split="test",
+    image=ImageSetRef(datastore_id=DATASTORE_ID, image_set_id="chest-4", version_id="1"),
+)
 
 
 def test_evaluation_succeeds_and_says_what_on(evaluated: Finished, trained: Finished) -> None:
@@ -30,9 +41,12 @@ def test_evaluation_succeeds_and_says_what_on(evaluated: Finished, trained: Fini
     assert document["weights"] == provenance["weights"]
 
 
-def test_without_held_out_cases_the_report_says_train(trained: Finished, tmp_path: Path) -> None:
+def test_without_held_out_cases_the_report_says_train(
+    trained: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lay_out_evaluation(trained, tmp_path, {"train": ["chest-1"]})
     assert run_main("evaluate", tmp_path) == 0
+    assert "says nothing about patients not seen before" in caplog.text
     file = tmp_path / "processing" / "output" / "evaluation" / "evaluation.json"
     assert json.loads(file.read_text())["split"] == "train"
 
@@ -55,6 +69,33 @@ def test_a_model_that_leaves_its_folder_is_refused(trained: Finished, tmp_path: 
         "model.tar.gz cannot be unpacked: OutsideDestinationError"
         in (tmp_path / "output" / "message").read_text()
     )
+
+
+def test_weights_that_the_training_did_not_record_are_refused(trained: Finished, tmp_path: Path) -> None:
+    lay_out_evaluation(trained, tmp_path, {"test": ["chest-4"]})
+    model = tmp_path / "processing" / "input" / "model"
+    with tarfile.open(model / "model.tar.gz") as tar:
+        tar.extractall(model, filter="data")
+    (model / "model.tar.gz").unlink()
+    with (model / "models" / "model.ts").open("ab") as weights:
+        weights.write(b" ")
+    assert run_main("evaluate", tmp_path) == 1
+    assert "not those that provenance.json records" in (tmp_path / "output" / "message").read_text()
+
+
+def test_an_answer_that_lies_elsewhere_is_refused(trained: Finished) -> None:
+    image = PhantomReader({"lung": 1}).read(CHEST)["image"]
+    model = Model(read_bundle(trained.base / "model"))
+    assert model.predict(image).shape == image.shape
+    invert = model._postprocessing
+
+    def mirrored(item: dict[str, Any]) -> dict[str, Any]:
+        return dict(Orientationd("pred", axcodes="RPS", labels=None)(invert(item)))
+
+    for postprocessing in (mirrored, lambda item: {"pred": invert(item)["pred"].as_tensor()}):
+        model._postprocessing = postprocessing
+        with pytest.raises(EvaluationError, match="does not lie where the image lies"):
+            model.predict(image)
 
 
 def test_no_model_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from training_jobs import PROGRAM, Finished, run_main
 from training_phantoms import environment, lay_out_training
 
 from healthimaging.manifest import Split
+from training.errors import DivergenceError
+from training.train import TrainingLoop
 
 LOSS = re.compile(r"train_loss=([0-9.eE+-]+)")
 DICE = re.compile(r"val_mean_dice=([0-9.eE+-]+)")
@@ -94,12 +97,13 @@ def test_a_manifest_that_is_none_fails_with_a_reason(tmp_path: Path) -> None:
 
 
 def test_sigterm_leaves_a_checkpoint_that_is_continued_to_the_same_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="training")
     splits: dict[Split, list[str]] = {"train": ["chest-1", "chest-2", "chest-3"]}
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     for base in (stopped, whole):
-        lay_out_training(base, splits, max_steps=14, checkpoint_every=100)
+        lay_out_training(base, splits, max_steps=8, checkpoint_every=2)
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM), "train"],
         env=environment(stopped),
@@ -109,7 +113,7 @@ def test_sigterm_leaves_a_checkpoint_that_is_continued_to_the_same_weights(
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("step=10 "):
+        if "checkpoint step-00000002.pt" in line:
             process.send_signal(signal.SIGTERM)
             break
     rest = process.stdout.read()
@@ -117,12 +121,13 @@ def test_sigterm_leaves_a_checkpoint_that_is_continued_to_the_same_weights(
     assert "stopped on request" in rest
     assert not (stopped / "model" / "models").exists()
     assert not (stopped / "output" / "failure").exists()
-    (checkpoint,) = (stopped / "checkpoints").glob("step-*.pt")
-    assert 10 <= torch.load(checkpoint, weights_only=True)["step"] < 14
+    checkpoint = max((stopped / "checkpoints").glob("step-*.pt"))
+    step = torch.load(checkpoint, weights_only=True)["step"]
+    assert 2 <= step < 8
 
     assert run_main("train", stopped) == 0
+    assert f"resumed after step {step}" in caplog.text
     resumed = capsys.readouterr().out
-    assert "step=10 " not in resumed
     assert run_main("train", whole) == 0
     uninterrupted = capsys.readouterr().out
     ours, theirs = (
@@ -131,6 +136,14 @@ def test_sigterm_leaves_a_checkpoint_that_is_continued_to_the_same_weights(
     for name, weights in theirs.items():
         torch.testing.assert_close(ours[name], weights, rtol=0, atol=0)
     assert LOSS.findall(resumed)[-1] == LOSS.findall(uninterrupted)[-1]
+
+
+def test_a_validation_that_is_no_number_names_no_best_weights() -> None:
+    state = SimpleNamespace(metrics={"val_mean_dice": float("nan")}, key_metric_name="val_mean_dice")
+    loop = TrainingLoop.__new__(TrainingLoop)
+    loop._evaluator, loop._best = SimpleNamespace(run=lambda: None, state=state), None
+    with pytest.raises(DivergenceError, match="val_mean_dice is nan at step 3"):
+        loop._validate(3)
 
 
 def test_another_trainings_checkpoint_is_refused(trained: Finished, tmp_path: Path) -> None:
