@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 
 from local import athena, events, identity, request_resources
-from local.cloudformation import install_resource_types, recorded_only, settle_interrupted
+from local.cloudformation import Unrecorded, install_resource_types, recorded_only, settle_interrupted
 from local.configuration import ACCESS_KEY_ID, ACCOUNT_ID, HOST, REGION, SECRET_ACCESS_KEY, Configuration
 from local.event_journal import EventJournal
 from local.gateway import App, Gateway, Receive, Scope, Send
@@ -49,12 +49,17 @@ class LocalCloud:
             service.name: service
             for service in (healthimaging, sagemaker, SageMakerRuntimeService(sagemaker))
         }
-        install_resource_types(self, self.services)
+        self._unrecorded = Unrecorded(configuration.root / "unrecorded.json")
+        self._resource_types = install_resource_types(self, self.services, self._unrecorded)
         request_resources.install()
         athena.install()
         events.install()
         self._journal = EventJournal(configuration.root / "events.jsonl")
-        self._persistence = Persistence(configuration.state_folder, covering=self._journal.covered)
+        self._persistence = Persistence(
+            configuration.state_folder,
+            covering=self._journal.covered,
+            covering_stacks=self._unrecorded.covered,
+        )
         from ministack.app import app as ministack
 
         self._ministack: App = ministack
@@ -170,7 +175,12 @@ class LocalCloud:
         try:
             for event in self._journal.left_over():
                 logger.info("publishing again what a crash may have lost: %s", event["detail_type"])
-                await asyncio.to_thread(functools.partial(self.publish, **event))
+                try:
+                    await asyncio.to_thread(functools.partial(self.publish, **event))
+                except (RuntimeError, TimeoutError):
+                    logger.exception("the event %s was lost", event["detail_type"])
+            # Before the services start: an endpoint that nobody wants need not come up first.
+            await asyncio.to_thread(self._unrecorded.delete_left_over, self._resource_types)
             for service in self.services.values():
                 await asyncio.to_thread(service.start)
                 started.append(service)

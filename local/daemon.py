@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from local.configuration import STATUS_PATH, Configuration
 from local.containers.records import ProcessRecords, is_same_process
 from local.server import CannotServeError, not_writable
 
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_ASK_SECONDS = 2
 _LOG_LINES = 15
 
 
@@ -30,7 +33,9 @@ def up(configuration: Configuration, *, say: Callable[[str], None]) -> None:
     running = status(configuration)
     if running["running"]:
         if not running["ready"]:
-            say(f"The local cloud on {configuration.root} does not answer yet (pid {running['pid']}); waiting")
+            say(
+                f"The local cloud on {configuration.root} does not answer yet (pid {running['pid']}); waiting"
+            )
             running = _wait_for_other(configuration)
         say(f"The local cloud is up already: {running['endpointUrl']} (pid {running['pid']})")
         return
@@ -99,8 +104,8 @@ def down(configuration: Configuration, *, say: Callable[[str], None]) -> None:
     while _alive(pid):
         if time.monotonic() > deadline:
             raise CannotServeError(
-                f"The local cloud (pid {pid}) did not stop within {_STOP_SECONDS} s. `kill -9 {pid}` ends it; "
-                f"its state survives that. Its log: {configuration.log_file}"
+                f"The local cloud (pid {pid}) did not stop within {_STOP_SECONDS} s. "
+                f"`kill -9 {pid}` ends it; its state survives that. Its log: {configuration.log_file}"
             )
         time.sleep(0.1)
     say("The local cloud is down; its state is kept in " + str(configuration.root))
@@ -143,7 +148,7 @@ def _ask(endpoint_url: str) -> dict[str, Any] | None:
     """The status page of whatever listens there; None if nothing, or something else, answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(endpoint_url + STATUS_PATH, timeout=5) as response:
+        with opener.open(endpoint_url + STATUS_PATH, timeout=_ASK_SECONDS) as response:
             answer = json.load(response)
     except (OSError, urllib.error.HTTPError, ValueError):
         return None
@@ -194,14 +199,11 @@ def _wait_for_other(configuration: Configuration) -> dict[str, Any]:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process still runs; one that has ended but was not waited for has not."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Whether a process still runs; one that has ended but was not waited for (by whoever) does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def _last_words(log_file: Path, start: int) -> str:

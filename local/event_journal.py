@@ -35,7 +35,13 @@ class EventJournal:
             self._lines[number] = line
             with self._file.open("a") as file:
                 file.write(line + "\n")
-        yield
+        try:
+            yield
+        except BaseException:
+            # Who published it knows that it failed, and tries again or says that it is lost.
+            with self._lock:
+                self._forget(frozenset({number}))
+            raise
         with self._lock:
             self._published.add(number)
 

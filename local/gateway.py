@@ -17,6 +17,7 @@ from local.configuration import STATUS_PATH
 from local.protocol import HttpRequest, answer, wire_model
 from local.protocol.http import refusal
 from local.service import Service, ServiceError
+from local.strangers import foreign_header
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CREDENTIAL = re.compile(r"Credential=[^/,]+/\d{8}/[^/]+/([^/]+)/aws4_request")
 _DICOMWEB = re.compile(r"/datastore/[^/]+/(studies|series|instances)(/.*)?")
+_OF_A_DATASTORE = re.compile(r"/datastore/[0-9a-z]{32}(/.*)?")
 
 
 class Gateway:
@@ -56,12 +58,23 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         signed_for = ""
         if scope["type"] == "http":
+            if foreign := foreign_header(scope["headers"]):
+                logger.warning("refused a request of a web site (%s)", foreign)
+                message = (
+                    f"The local cloud answers programs on this machine only, not web sites ({foreign}). "
+                    "Call it as 127.0.0.1 or localhost."
+                )
+                await Response(message, status_code=403, media_type="text/plain")(scope, receive, send)
+                return
             if scope["path"] == STATUS_PATH:
                 await Response(json.dumps(self._status()), media_type="application/json")(
                     scope, receive, send
                 )
                 return
             signed_for = signing_service(scope)
+            if not signed_for and _OF_A_DATASTORE.fullmatch(scope["path"]):
+                # MiniStack would take it for a bucket. Authentication says that the signature is missing.
+                signed_for = "medical-imaging"
             if signed_for in ("medical-imaging", "sagemaker"):
                 # These keep their state themselves.
                 await self._own(signed_for, scope, receive, send)

@@ -35,7 +35,12 @@ def authenticate(
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw_headers}
     key = router.extract_access_key_id(headers, query)
     if not key:
-        raise ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", status=403)
+        raise ServiceError(
+            "MissingAuthenticationTokenException",
+            f"Missing Authentication Token: sign the request with AWS Signature Version 4 for {service} "
+            "(bearer tokens are not supported)",
+            status=403,
+        )
     try:
         responses.set_request_account_id(_request_account_scope(key))
     except iam_evaluator.AmbiguousAccessKeyError:
@@ -104,18 +109,13 @@ def authorize(
 
 
 def _principal(caller: Caller) -> Any:
-    """The caller's policies as they are now. A role without a session of its own stands for
-    CloudFormation."""
+    """The caller's policies as they are now."""
     from ministack.core import iam_evaluator
 
-    if caller.access_key_id:
-        principal = iam_evaluator.resolve_principal(caller.access_key_id, caller.account_id)
-        if isinstance(principal, iam_evaluator.AuthError):
-            raise ServiceError(principal.code, principal.message, status=403)
-        return principal
-    session = f"AWSCloudFormation-{secrets.token_hex(4)}"
-    temporary = register_session(role_arn=caller.arn, session_name=session, seconds=900)
-    return iam_evaluator.resolve_principal(temporary.access_key_id, caller.account_id)
+    principal = iam_evaluator.resolve_principal(caller.access_key_id, caller.account_id)
+    if isinstance(principal, iam_evaluator.AuthError):
+        raise ServiceError(principal.code, principal.message, status=403)
+    return principal
 
 
 def assume(

@@ -40,9 +40,17 @@ _SESSIONS = "temporary_credentials"
 class Persistence:
     """Saves MiniStack's state into `folder` when `request_save` was called."""
 
-    def __init__(self, folder: Path, *, covering: Callable[[], Callable[[], None]]) -> None:
-        """`covering` is called at each snapshot; what it answers is called once the snapshot is on disk."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        covering: Callable[[], Callable[[], None]],
+        covering_stacks: Callable[[], Callable[[], None]],
+    ) -> None:
+        """`covering` is called at each snapshot, `covering_stacks` at each that contains the stacks; what
+        they answer is called once the snapshot is on disk."""
         self._covering = covering
+        self._covering_stacks = covering_stacks
         self._folder = folder
         self._journal = _journal_of(folder)
         self._digests: dict[str, str] = {}
@@ -79,7 +87,12 @@ class Persistence:
                 await self._save()
 
     async def _save(self) -> None:
-        changed, after = self._snapshot()
+        try:
+            changed, after = self._snapshot()
+        except Exception:
+            # Without this the task would end, and nothing would be saved any more, unnoticed.
+            logger.exception("no snapshot of the state could be taken; tried again at the next change")
+            return
         try:
             await asyncio.to_thread(self._write, changed, after)
         except OSError as error:
@@ -109,11 +122,12 @@ class Persistence:
         # The code of functions may go only when no state on disk names it any more.
         lambda_svc._prune_orphan_code_blobs = lambda referenced: after.append(lambda: prune(referenced))
         changed = {}
-        if (
-            not everything
-            and time.monotonic() - self._stacks_touched > _STACKS_SECONDS
-            and not _stacks_work()
-        ):
+        if _stacks_work():
+            # How the work ends is to be saved too, also when nobody asks CloudFormation about it.
+            self._stacks_touched = time.monotonic()
+        if everything or time.monotonic() - self._stacks_touched <= _STACKS_SECONDS:
+            after.append(self._covering_stacks())
+        else:
             # By far the largest state (templates, events), and only CloudFormation itself changes it.
             states.pop("cloudformation", None)
         try:
@@ -164,6 +178,9 @@ def _serialise(name: str, get_state: Callable[[], Any], persistence: Any) -> byt
             return json.dumps(document, default=persistence._json_default).encode()
         except RuntimeError as error:
             logger.debug("state of %s changed while it was read (%s), attempt %d", name, error, attempt + 1)
+        except (TypeError, ValueError):
+            logger.exception("state of %s cannot be written as JSON; what is on disk stays", name)
+            return None
     logger.warning("state of %s kept changing while it was read; saved next time", name)
     return None
 
@@ -180,6 +197,22 @@ def complete(folder: Path) -> None:
     for file in journal.glob("*.json"):
         os.replace(file, folder / file.name)
     shutil.rmtree(journal)
+
+
+class DamagedStateError(Exception):
+    """A file of the state cannot be read; MiniStack would go on without it and then write over it."""
+
+
+def check(folder: Path) -> None:
+    """Raise `DamagedStateError` unless every file of the state can be read."""
+    for file in sorted(folder.glob("*.json")):
+        try:
+            json.loads(file.read_bytes())
+        except ValueError as error:
+            raise DamagedStateError(
+                f"{file} is damaged ({error}). Move it away to go on without the state of {file.stem}, "
+                "or the whole folder to begin anew."
+            ) from error
 
 
 def restore_sessions(folder: Path) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from local.configuration import HOST, Configuration, configure
-from local.persistence import complete
+from local.persistence import DamagedStateError, check, complete
 
 if TYPE_CHECKING:
     from local.cloud import LocalCloud
@@ -38,11 +39,16 @@ def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT. Raises `CannotServeError`."""
     with _locked(configuration), _bound(configuration) as listener:
         try:
+            # What a killed server had unpacked there; it would pile up.
+            shutil.rmtree(configuration.temporary_folder, ignore_errors=True)
             configure(configuration)
             complete(configuration.state_folder)
+            check(configuration.state_folder)
             _announce(configuration)
         except OSError as error:
             raise not_writable(configuration, error) from error
+        except DamagedStateError as error:
+            raise CannotServeError(str(error)) from error
         _raise_file_limit()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
         # Imported here: MiniStack reads its settings, made by configure, when it is imported.

@@ -24,6 +24,8 @@ class CloudStatus:
     """What `python -m local status --json` says."""
 
     running: bool
+    ready: bool
+    """False while it starts, or when it runs and does not answer."""
     endpoint_url: str
     root: str
     pid: int | None
@@ -34,6 +36,7 @@ class CloudStatus:
     def to_json(self) -> dict[str, object]:
         return {
             "running": self.running,
+            "ready": self.ready,
             "endpointUrl": self.endpoint_url,
             "root": self.root,
             "pid": self.pid,
@@ -67,6 +70,7 @@ def cloud_status(environment: Environment, *, root: Path = DEFAULT_ROOT) -> Clou
     pid = document.get("pid")
     return CloudStatus(
         running=bool(document["running"]),
+        ready=bool(document["ready"]),
         endpoint_url=str(document.get("endpointUrl", "")),
         root=str(document.get("root", root)),
         pid=int(pid) if pid else None,

@@ -100,7 +100,8 @@ def cloud_status_command(env: Env = "local", as_json: Json = False, root: Root =
     output = Output(as_json)
     with _reporting(output):
         status = cloud_status(load_environment(env), root=root.resolve())
-        lines = [f"up at {status.endpoint_url} (pid {status.pid})" if status.running else "not running"]
+        state = "up" if status.ready else "starting, or it hangs,"
+        lines = [f"{state} at {status.endpoint_url} (pid {status.pid})" if status.running else "not running"]
         lines += [f"recorded only: {one}" for one in status.recorded_only]
         output.result(status.to_json(), lines)
 

@@ -49,7 +49,8 @@ def _execute(query: str, read: list[relations.Relation], database: str) -> dict[
             for relation in read:
                 relations.create_view(connection, relation)
             _confine(connection, read)
-            connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{database}"; USE "{database}"')
+            schema = relations.quoted(database)
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; USE {schema}")
             result = connection.execute(query)
             described = result.description or []
             return {

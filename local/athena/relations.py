@@ -69,13 +69,13 @@ def create_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> No
     for name, hive in relation.columns:
         kind = duckdb_type(hive)
         source = present.get(name.lower())
-        value = f"CAST({_quoted(source)} AS {kind})" if source else f"CAST(NULL AS {kind})"
-        projected.append(f"{value} AS {_quoted(name)}")
+        value = f"CAST({quoted(source)} AS {kind})" if source else f"CAST(NULL AS {kind})"
+        projected.append(f"{value} AS {quoted(name)}")
     rows = f"FROM {relation.source}" if relation.source else "WHERE FALSE"
-    schema = _quoted(relation.database)
+    schema = quoted(relation.database)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     connection.execute(
-        f"CREATE VIEW {schema}.{_quoted(relation.table)} AS SELECT {', '.join(projected)} {rows}"
+        f"CREATE VIEW {schema}.{quoted(relation.table)} AS SELECT {', '.join(projected)} {rows}"
     )
 
 
@@ -111,5 +111,6 @@ def _files(location: str) -> list[Path]:
     ]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as DuckDB takes it, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from local.cloudformation.interrupted import settle_interrupted
 from local.cloudformation.registry import install_resource_types, recorded_only
+from local.cloudformation.unrecorded import Unrecorded
 
-__all__ = ["install_resource_types", "recorded_only", "settle_interrupted"]
+__all__ = ["Unrecorded", "install_resource_types", "recorded_only", "settle_interrupted"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from local.cloudformation.unrecorded import Unrecorded
 from local.protocol import invoke
 from local.service import Caller, Service
 
@@ -24,6 +25,8 @@ class ServiceCalls:
     service: Service
     account_id: str
     region: str
+    unrecorded: Unrecorded = field(default_factory=Unrecorded)
+    """Where what these calls make is noted until a stack's record of it is on disk."""
 
     def invoke(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
         caller = Caller(

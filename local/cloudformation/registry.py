@@ -12,16 +12,22 @@ from local.cloudformation.recorded import INERT_TYPES, RECORDED_TYPES, RecordedT
 from local.cloudformation.resource import ResourceType
 from local.cloudformation.sagemaker import Endpoint, EndpointConfig, Model, ModelPackageGroup, Pipeline
 from local.cloudformation.schema import RegistrySchema, registry_schema
+from local.cloudformation.unrecorded import Unrecorded
 from local.service import Cloud, Service
 
 Handlers = dict[str, Callable[..., Any]]
 
 
-def install_resource_types(cloud: Cloud, services: Mapping[str, Service]) -> None:
-    """Make every type known to the engine: its handlers, and which properties replace the resource."""
+def install_resource_types(
+    cloud: Cloud, services: Mapping[str, Service], unrecorded: Unrecorded
+) -> Mapping[str, ResourceType]:
+    """Make every type known to the engine: its handlers, and which properties replace the resource.
+
+    `unrecorded` keeps what is made until its record is on disk. Returns the types by their names.
+    """
     from ministack.services.cloudformation import provisioners, stacks
 
-    types = _types(cloud, services)
+    types = _types(cloud, services, unrecorded)
     for name, resource_type in types.items():
         schema = registry_schema(name)
         provisioners._RESOURCE_HANDLERS[name] = _handlers(resource_type, schema)
@@ -36,11 +42,17 @@ def install_resource_types(cloud: Cloud, services: Mapping[str, Service]) -> Non
     in_thread = stacks._runs_on_worker_thread
     # They wait and call back into this server, which must not stand still meanwhile.
     stacks._runs_on_worker_thread = lambda name: name in types or in_thread(name)
+    return types
 
 
-def _types(cloud: Cloud, services: Mapping[str, Service]) -> dict[str, ResourceType]:
+def _types(cloud: Cloud, services: Mapping[str, Service], unrecorded: Unrecorded) -> dict[str, ResourceType]:
     def calls(service: str) -> ServiceCalls:
-        return ServiceCalls(service=services[service], account_id=cloud.account_id, region=cloud.region)
+        return ServiceCalls(
+            service=services[service],
+            account_id=cloud.account_id,
+            region=cloud.region,
+            unrecorded=unrecorded,
+        )
 
     sagemaker = calls("sagemaker")
     real: list[ResourceType] = [
@@ -88,9 +100,10 @@ def recorded_only() -> list[str]:
     return sorted(
         {
             record["ResourceType"]
-            for stack in cloudformation._stacks._data.values()
+            # Copies: a worker thread may be adding to them.
+            for stack in list(cloudformation._stacks._data.values())
             if stack.get("StackStatus") != "DELETE_COMPLETE"
-            for record in stack.get("_resources", {}).values()
+            for record in list(stack.get("_resources", {}).values())
             if record.get("ResourceType") in (*RECORDED_TYPES, *INERT_TYPES)
         }
     )

@@ -1,8 +1,8 @@
 """The `docker` front: the calls that the CDK CLI makes, over the local image store.
 
 Source of the calls: aws-cdk-cli, packages/@aws-cdk/cdk-assets-lib/lib/private/docker.ts. The state root is
-taken from LOCAL_CLOUD_ROOT (default `build/cloud` in the repository); credentials and endpoint for `push`
-from the AWS_* variables.
+the one of the cloud at AWS_ENDPOINT_URL, which says where it is; LOCAL_CLOUD_ROOT names it where no cloud
+runs (default `build/cloud` in the repository). Credentials for `push` come from the AWS_* variables.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import botocore.exceptions
+import urllib3
 
 from local.containers.build import build
 from local.containers.environments import REPOSITORY, Environments
@@ -28,7 +29,7 @@ ROOT_VARIABLE = "LOCAL_CLOUD_ROOT"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one docker command; 0 on success, 1 with one line on stderr when it cannot be done."""
     options = _parser().parse_args(arguments)
-    root = Path(os.environ.get(ROOT_VARIABLE, REPOSITORY / "build" / "cloud")).resolve()
+    root = _root()
     try:
         code: int = options.run(options, root)
     except ContainerError as error:
@@ -40,6 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return code
+
+
+def _root() -> Path:
+    """Where the image store is: in the folder of the cloud that will start the images."""
+    named = os.environ.get(ROOT_VARIABLE)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if named is None and endpoint:
+        try:
+            named = urllib3.request("GET", f"{endpoint}/_local/status", timeout=10).json()["root"]
+        except (urllib3.exceptions.HTTPError, ValueError, KeyError):
+            print(f"docker front: no local cloud answers at {endpoint}", file=sys.stderr)
+    return Path(named or REPOSITORY / "build" / "cloud").resolve()
 
 
 def _parser() -> argparse.ArgumentParser:

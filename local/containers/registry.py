@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions
@@ -72,6 +73,12 @@ def push(*, image: Image, name: str) -> str:
     """Register an image with ECR, by the AWS_* environment's credentials; the manifest's digest."""
     registry = RegistryName.parse(name)
     client = boto3.client("ecr", region_name=registry.region)
+    host = urlsplit(client.meta.endpoint_url).hostname
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise ContainerError(
+            f"an image of the local store cannot go to {host}: it holds no layers. "
+            "Set AWS_ENDPOINT_URL to the local cloud, or push to AWS with a container engine"
+        )
     manifest = manifest_of(image)
     digest = f"sha256:{hashlib.sha256(manifest.encode()).hexdigest()}"
     try:
@@ -108,8 +115,12 @@ def pull(*, client: Any, name: str) -> str:
     )
     if not answer["images"]:
         raise ImageNotFoundError(name)
-    digest: str = json.loads(answer["images"][0]["imageManifest"])["config"]["digest"]
-    return digest
+    try:
+        return str(json.loads(answer["images"][0]["imageManifest"])["config"]["digest"])
+    except (ValueError, KeyError, TypeError):
+        raise ContainerError(
+            f"{name} was not pushed by the local docker front; push it with local/containers/docker"
+        ) from None
 
 
 def _is_same(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from local.containers.errors import ImageNotFoundError
 from local.containers.image import Image, ImageConfig, digest_of
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 
 def normalise(reference: str) -> str:
@@ -69,7 +72,12 @@ class ImageStore:
             digest = reference.partition("@")[2]
         elif not reference.startswith("sha256:"):
             digest = self.names().get(normalise(reference))
-        if digest is None or not (self._place(digest) / "config.json").exists():
+        # What is no digest is no folder's name either: a manifest may say anything ("sha256:../..").
+        if (
+            digest is None
+            or not _DIGEST.fullmatch(digest)
+            or not (self._place(digest) / "config.json").exists()
+        ):
             raise ImageNotFoundError(reference)
         return self._load(digest)
 

@@ -101,24 +101,28 @@ class Publisher:
         while not self._stopping:
             self._wake.wait()
             self._wake.clear()
-            while not self._stopping and self._publish_next():
+            while not self._stopping and self._publish_next_or_wait():
                 pass
+
+    def _publish_next_or_wait(self) -> bool:
+        """Whether there may be more; where the event could not be published or taken off, it stays."""
+        try:
+            return self._publish_next()
+        except Exception as error:  # noqa: BLE001 - a full disk, a bus that does not answer: tried again
+            _log.error("An event waits to be published: %s", failure_place(error))
+            threading.Event().wait(_RETRY_SECONDS)
+            return True
 
     def _publish_next(self) -> bool:
         row = self._database.reader().execute("SELECT * FROM outbox ORDER BY position LIMIT 1").fetchone()
         if row is None:
             return False
-        try:
-            self._cloud.publish(
-                source="aws.medical-imaging",
-                detail_type=row["detail_type"],
-                detail=json.loads(row["detail"]),
-                resources=[row["resource"]],
-            )
-        except Exception as error:  # noqa: BLE001 - the event stays and is tried again
-            _log.error("Event %r waits to be published: %s", row["detail_type"], failure_place(error))
-            threading.Event().wait(_RETRY_SECONDS)
-            return True
+        self._cloud.publish(
+            source="aws.medical-imaging",
+            detail_type=row["detail_type"],
+            detail=json.loads(row["detail"]),
+            resources=[row["resource"]],
+        )
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM outbox WHERE position = ?", (row["position"],))
         return True

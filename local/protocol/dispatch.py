@@ -21,14 +21,6 @@ def invoke(
     """Call a service in this process, as if the caller had sent the request. Raises `ServiceError`."""
     model = wire_model(service.name)
     described = model.operation(operation)
-    given = dict(params)
-    shape = described.input_shape
-    if shape is not None:
-        for name in shape.members:
-            # As an SDK does: the token that makes a repeated request harmless.
-            if shape.members[name].metadata.get("idempotencyToken") and name not in given:
-                given[name] = str(uuid.uuid4())
-    check_request(described, given)
     handler = service.handlers().get(operation)
     if handler is None:
         raise ServiceError(
@@ -37,6 +29,14 @@ def invoke(
             "docs/local-cloud.md says what it does.",
             status=501,
         )
+    given = dict(params)
+    shape = described.input_shape
+    if shape is not None:
+        for name in shape.members:
+            # As an SDK does: the token that makes a repeated request harmless.
+            if shape.members[name].metadata.get("idempotencyToken") and name not in given:
+                given[name] = str(uuid.uuid4())
+    check_request(described, given)
     identity.authorize(
         caller=caller,
         action=f"{model.iam_prefix}:{operation}",

@@ -7,7 +7,6 @@ import logging
 import random
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from local.sagemaker.jobs import JobFailedError
 from local.sagemaker.listing import page, select
 from local.sagemaker.models import Models
 from local.sagemaker.store import Document, now
+from local.sagemaker.variants import production_variant
 from local.service import Call, Handler
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Endpoints:
         self._foundation = foundation
         self._models = models
         self._servers: dict[str, Servers] = {}
+        self._starting: dict[str, list[ModelServer]] = {}
         self._lock = threading.RLock()
         self._threads: set[threading.Thread] = set()
         self.on_delete: Callable[[str], None] = lambda name: None
@@ -99,13 +100,14 @@ class Endpoints:
             "CreationTime": moment,
             "LastModifiedTime": moment,
             "_Snapshot": snapshot,
+            "_Id": uuid.uuid4().hex,
         }
         if "DeploymentConfig" in params:
             document["LastDeploymentConfig"] = document.pop("DeploymentConfig")
         if not self._foundation.store.add(KIND, name, document):
             raise validation(f'Cannot create already existing endpoint "{arn}".')
         self._foundation.tag(call, arn)
-        self._in_background(lambda: self._bring_up(name, snapshot))
+        self._in_background(lambda: self._bring_up(document, snapshot))
         return {"EndpointArn": arn}
 
     def list_endpoints(self, call: Call) -> Mapping[str, Any]:
@@ -129,17 +131,13 @@ class Endpoints:
                     "it must be InService."
                 )
             self._set(name, "Updating", FailureReason=None)
-        self._in_background(lambda: self._replace(name, snapshot, params))
+        self._in_background(lambda: self._replace(document, snapshot, params))
         return {"EndpointArn": document["EndpointArn"]}
 
     def delete(self, call: Call) -> Mapping[str, Any]:
         """Stop the containers; the endpoint is gone when they are."""
         name = call.params["EndpointName"]
-        document = self.find(name)
-        if document["EndpointStatus"] in ("Creating", "Updating", "SystemUpdating") and not self._servers.get(
-            name
-        ):
-            logger.info("endpoint %s is deleted while it starts", name)
+        self.find(name)
         self._set(name, "Deleting")
         self._in_background(lambda: self._remove(name))
         return {}
@@ -161,7 +159,9 @@ class Endpoints:
                 )
             if status != "Creating":
                 self._set(name, "SystemUpdating")
-            self._in_background(functools.partial(self._bring_up, name, document["_Snapshot"], reason=reason))
+            self._in_background(
+                functools.partial(self._bring_up, document, document["_Snapshot"], reason=reason)
+            )
         threading.Thread(target=self._supervise, name="endpoints", daemon=True).start()
 
     def stop(self) -> None:
@@ -184,28 +184,29 @@ class Endpoints:
         }
         return {"Config": config, "Models": models}
 
-    def _bring_up(self, name: str, snapshot: Document, *, reason: str | None = None) -> None:
+    def _bring_up(self, endpoint: Document, snapshot: Document, *, reason: str | None = None) -> None:
         try:
-            servers = self._start_servers(name, snapshot)
+            servers = self._start_servers(endpoint["EndpointName"], snapshot)
         except JobFailedError as error:
             if not self._foundation.closing.is_set():
-                self._fail(name, error.reason)
+                self._fail(endpoint, error.reason)
             return
-        self._install(name, servers, snapshot, FailureReason=reason)
+        self._install(endpoint, servers, snapshot, FailureReason=reason)
 
-    def _replace(self, name: str, snapshot: Document, params: Mapping[str, Any]) -> None:
+    def _replace(self, endpoint: Document, snapshot: Document, params: Mapping[str, Any]) -> None:
+        name = endpoint["EndpointName"]
         try:
             servers = self._start_servers(name, snapshot)
         except JobFailedError as error:
             # The old containers never stopped: that is the rollback.
             if not self._foundation.closing.is_set():
                 logger.warning("update of endpoint %s failed: %s", name, error.reason)
-                self._set(name, "InService", FailureReason=error.reason)
+                self._set(name, "InService", of=endpoint, FailureReason=error.reason)
             return
         with self._lock:
             old = self._servers.get(name, {})
         members = {"LastDeploymentConfig": params["DeploymentConfig"]} if "DeploymentConfig" in params else {}
-        self._install(name, servers, snapshot, FailureReason=None, **members)
+        self._install(endpoint, servers, snapshot, FailureReason=None, **members)
         for server in old.values():
             server.stop(drain_seconds=_DRAIN_SECONDS)
 
@@ -214,7 +215,13 @@ class Endpoints:
         try:
             for variant in snapshot["Config"]["ProductionVariants"]:
                 servers[variant["VariantName"]] = server = self._new_server(name, variant, snapshot)
-                server.start()
+                with self._lock:
+                    self._starting.setdefault(name, []).append(server)
+                try:
+                    server.start()
+                finally:
+                    with self._lock:
+                        self._starting[name].remove(server)
         except Exception as error:
             for server in servers.values():
                 server.stop(drain_seconds=0)
@@ -241,12 +248,13 @@ class Endpoints:
             ),
         )
 
-    def _install(self, name: str, servers: Servers, snapshot: Document, **members: Any) -> None:
-        config = snapshot["Config"]
+    def _install(self, endpoint: Document, servers: Servers, snapshot: Document, **members: Any) -> None:
+        name, config = endpoint["EndpointName"], snapshot["Config"]
         with self._lock:
             document = self._foundation.store.get(KIND, name)
             gone = (
                 document is None
+                or not _same(document, endpoint)
                 or document["EndpointStatus"] == "Deleting"
                 or self._foundation.closing.is_set()
             )
@@ -256,45 +264,32 @@ class Endpoints:
             for server in servers.values():
                 server.stop(drain_seconds=0)
             return
-        variants = []
-        for variant in config["ProductionVariants"]:
-            server = servers[variant["VariantName"]]
-            weight = variant.get("InitialVariantWeight", 1.0)
-            image = {
-                "SpecifiedImage": server.image_name,
-                "ResolvedImage": server.image_digest,
-                "ResolutionTime": now(),
-            }
-            entry = {
-                "VariantName": variant["VariantName"],
-                "DeployedImages": [image],
-                "CurrentWeight": weight,
-                "DesiredWeight": weight,
-                "CurrentInstanceCount": variant.get("InitialInstanceCount", 1),
-                "DesiredInstanceCount": variant.get("InitialInstanceCount", 1),
-            }
-            for member in ("ManagedInstanceScaling", "RoutingConfig"):
-                if member in variant:
-                    entry[member] = variant[member]
-            variants.append(entry)
+        variants = [
+            production_variant(variant, servers[variant["VariantName"]])
+            for variant in config["ProductionVariants"]
+        ]
         if "AsyncInferenceConfig" in config:
             members["AsyncInferenceConfig"] = config["AsyncInferenceConfig"]
         self._set(
             name,
             "InService",
+            of=endpoint,
             EndpointConfigName=config["EndpointConfigName"],
             ProductionVariants=variants,
             _Snapshot=snapshot,
             **members,
         )
 
-    def _fail(self, name: str, reason: str) -> None:
-        logger.warning("endpoint %s failed: %s", name, reason)
-        self._set(name, "Failed", FailureReason=reason)
+    def _fail(self, endpoint: Document, reason: str) -> None:
+        logger.warning("endpoint %s failed: %s", endpoint["EndpointName"], reason)
+        self._set(endpoint["EndpointName"], "Failed", of=endpoint, FailureReason=reason)
 
     def _remove(self, name: str) -> None:
         with self._lock:
             servers = self._servers.pop(name, {})
+            starting = list(self._starting.get(name, ()))
+        for server in starting:
+            server.abandon()
         for server in servers.values():
             server.stop(drain_seconds=0)
         shutil.rmtree(self._foundation.root / KIND / name, ignore_errors=True)
@@ -304,9 +299,11 @@ class Endpoints:
             self._foundation.store.delete(KIND, name)
             self._foundation.untag(document["EndpointArn"])
 
-    def _set(self, name: str, status: str, **members: Any) -> None:
+    def _set(self, name: str, status: str, *, of: Document | None = None, **members: Any) -> None:
+        """Change the document; with `of` only if that endpoint has not been replaced by one of its name."""
+
         def change(document: Document) -> None:
-            if document["EndpointStatus"] == "Deleting":
+            if document["EndpointStatus"] == "Deleting" or (of is not None and not _same(document, of)):
                 return  # nothing brings it back
             document.update(members, EndpointStatus=status, LastModifiedTime=now())
             for member in [member for member, value in members.items() if value is None]:
@@ -334,7 +331,11 @@ class Endpoints:
                     if not server.alive() or (server.expiration is not None and server.expiration < soon)
                 ]
             for name, variant, server in due:
-                self._renew(name, variant, server)
+                try:
+                    self._renew(name, variant, server)
+                except Exception:
+                    # The other endpoints still need their supervisor, and this one gets another try.
+                    logger.exception("the container of endpoint %s could not be renewed", name)
 
     def _renew(self, name: str, variant: str, old: ModelServer) -> None:
         document = self._foundation.store.get(KIND, name)
@@ -354,7 +355,7 @@ class Endpoints:
         except JobFailedError as error:
             logger.warning("a new container of endpoint %s failed: %s", name, error.reason)
             if dead and not self._foundation.closing.is_set():
-                self._give_up(name, error.reason)
+                self._give_up(document, error.reason)
             return
         with self._lock:
             wanted = self._servers.get(name, {}).get(variant) is old
@@ -362,20 +363,18 @@ class Endpoints:
                 self._servers[name][variant] = server
         (old if wanted else server).stop(drain_seconds=_DRAIN_SECONDS)
 
-    def _give_up(self, name: str, reason: str) -> None:
+    def _give_up(self, endpoint: Document, reason: str) -> None:
         with self._lock:
-            servers = self._servers.pop(name, {})
+            servers = self._servers.pop(endpoint["EndpointName"], {})
         for server in servers.values():
             server.stop(drain_seconds=0)
-        self._fail(name, reason)
+        self._fail(endpoint, reason)
 
     def _in_background(self, work: Callable[[], None]) -> None:
         def run() -> None:
-            started = time.monotonic()
             try:
                 work()
             finally:
-                logger.debug("endpoint work took %.1f s", time.monotonic() - started)
                 with self._lock:
                     self._threads.discard(threading.current_thread())
 
@@ -383,3 +382,8 @@ class Endpoints:
         with self._lock:
             self._threads.add(thread)
         thread.start()
+
+
+def _same(document: Document, endpoint: Document) -> bool:
+    """Whether both are one endpoint, not one that was made anew under the name."""
+    return document.get("_Id") == endpoint.get("_Id")

@@ -134,6 +134,10 @@ class ModelServer:
             self.stop(drain_seconds=0)
             raise
 
+    def abandon(self) -> None:
+        """Nobody waits for it any more: `start`, in whose thread it is, gives up and stops it."""
+        self._stopping.set()
+
     def alive(self) -> bool:
         """Whether the container still runs."""
         return self._running is not None and self._running.poll() is None

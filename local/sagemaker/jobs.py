@@ -67,13 +67,22 @@ class Jobs:
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
-    def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
-        """Run `work(stop)` in a thread of its own; `stop` is set by `stop(name)`."""
+    def start(
+        self, name: str, work: Callable[[threading.Event], None], *, failed: Callable[[str], None]
+    ) -> None:
+        """Run `work(stop)` in a thread of its own; `stop` is set by `stop(name)`.
+
+        `failed` is told why where `work` could not even say itself how it ended (a full disk): a job must
+        not stay "in progress" with nobody working on it.
+        """
         stop = threading.Event()
 
         def run() -> None:
             try:
                 work(stop)
+            except Exception as error:
+                logger.exception("the work on %s broke off", name)
+                failed(reason_of(self._foundation, error))
             finally:
                 with self._lock:
                     self._stops.pop(name, None)

@@ -186,15 +186,20 @@ class Pipelines:
             self._foundation.store.change(
                 KIND, pipeline["PipelineName"], lambda stored: stored.update(LastExecutionTime=moment)
             )
-        self._jobs.start(arn, lambda stop: self._run(document, stop))
+        self._jobs.start(
+            arn,
+            lambda stop: self._run(document, stop),
+            failed=lambda reason: self._set(arn, "Failed", FailureReason=reason),
+        )
         return {"PipelineExecutionArn": arn}
 
     def stop_execution(self, call: Call) -> Mapping[str, Any]:
         """Stop the running jobs and start no more."""
         arn = call.params["PipelineExecutionArn"]
-        if self._execution(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"):
-            raise ServiceError("ConflictException", f"Pipeline execution {arn} does not run.")
-        self._set(arn, "Stopping")
+        with self._foundation.store.transaction():
+            if self._execution(arn)["PipelineExecutionStatus"] not in ("Executing", "Stopping"):
+                raise ServiceError("ConflictException", f"Pipeline execution {arn} does not run.")
+            self._set(arn, "Stopping")
         self._jobs.stop(arn)
         return {"PipelineExecutionArn": arn}
 

@@ -77,7 +77,11 @@ class ProcessingJobs:
                 f"Processing job names must be unique within an AWS account and region; {name!r} exists."
             )
         self._foundation.tag(call, arn)
-        self._jobs.start(name, lambda stop: self._run(name, stop))
+        self._jobs.start(
+            name,
+            lambda stop: self._run(name, stop),
+            failed=lambda reason: self._end(name, "Failed", FailureReason=reason),
+        )
         return {"ProcessingJobArn": arn}
 
     def describe(self, call: Call) -> Mapping[str, Any]:
@@ -97,11 +101,12 @@ class ProcessingJobs:
     def stop(self, call: Call) -> Mapping[str, Any]:
         """SIGTERM, 120 s, SIGKILL."""
         name = call.params["ProcessingJobName"]
-        if self._get(name)["ProcessingJobStatus"] != "InProgress":
-            raise validation(
-                f"The request was rejected because the processing job {name} is not in progress."
-            )
-        self._update(name, ProcessingJobStatus="Stopping")
+        with self._foundation.store.transaction():
+            if self._get(name)["ProcessingJobStatus"] != "InProgress":
+                raise validation(
+                    f"The request was rejected because the processing job {name} is not in progress."
+                )
+            self._update(name, ProcessingJobStatus="Stopping")
         self._jobs.stop(name)
         return {}
 

@@ -104,7 +104,9 @@ class TrainingJobs:
                 f"Training job names must be unique within an AWS account and region; {name!r} exists."
             )
         self._foundation.tag(call, arn)
-        self._jobs.start(name, lambda stop: self._run(name, stop))
+        self._jobs.start(
+            name, lambda stop: self._run(name, stop), failed=lambda reason: self._failed(name, reason)
+        )
         return {"TrainingJobArn": arn}
 
     def describe(self, call: Call) -> Mapping[str, Any]:
@@ -122,9 +124,14 @@ class TrainingJobs:
     def stop(self, call: Call) -> Mapping[str, Any]:
         """SIGTERM, 120 s, SIGKILL."""
         name = call.params["TrainingJobName"]
-        if self._get(name)["TrainingJobStatus"] != "InProgress":
-            raise validation(f"The request was rejected because the training job {name} is not in progress.")
-        self.transition(name, secondary="Stopping", message="Stopping the training job", status="Stopping")
+        with self._foundation.store.transaction():
+            if self._get(name)["TrainingJobStatus"] != "InProgress":
+                raise validation(
+                    f"The request was rejected because the training job {name} is not in progress."
+                )
+            self.transition(
+                name, secondary="Stopping", message="Stopping the training job", status="Stopping"
+            )
         self._jobs.stop(name)
         return {}
 
@@ -206,23 +213,22 @@ class TrainingJobs:
                 name, secondary=secondary, message=message, status=status, **run.closing_members()
             )
         except JobFailedError as error:
-            self._failed(name, reason_of(self._foundation, error), run)
+            self._failed(name, reason_of(self._foundation, error), **run.closing_members())
         except Exception as error:
             logger.exception("training job %s", name)
-            self._failed(name, reason_of(self._foundation, error), run)
+            self._failed(name, reason_of(self._foundation, error), **run.closing_members())
         finally:
             # The model is in S3; what training read and wrote here is not kept twice.
             clean(folder)
             logger.info("training job %s ended after %.1f s", name, time.monotonic() - started)
 
-    def _failed(self, name: str, reason: str, run: TrainingRun) -> None:
+    def _failed(self, name: str, reason: str, **members: Any) -> None:
         self.transition(
             name,
             secondary="Failed",
             message="Training job failed",
             status="Failed",
-            FailureReason=reason,
-            **run.closing_members(),
+            **{"FailureReason": reason, "TrainingEndTime": now(), **members},
         )
 
 
@@ -261,7 +267,8 @@ def _check(params: Mapping[str, Any]) -> None:
     split(params["OutputDataConfig"]["S3OutputPath"])
     if "CheckpointConfig" in params:
         split(params["CheckpointConfig"]["S3Uri"])
-        if not params["CheckpointConfig"].get("LocalPath", "/opt/ml/checkpoints").startswith("/opt/ml/"):
+        path = params["CheckpointConfig"].get("LocalPath", "/opt/ml/checkpoints")
+        if not path.startswith("/opt/ml/") or ".." in path.split("/"):
             raise unsupported("a CheckpointConfig.LocalPath outside /opt/ml")
     for definition in algorithm.get("MetricDefinitions", []):
         try:

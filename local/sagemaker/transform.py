@@ -73,7 +73,11 @@ class TransformJobs:
                 f"Transform job names must be unique within an AWS account and region; {name!r} exists."
             )
         self._foundation.tag(call, arn)
-        self._jobs.start(name, lambda stop: self._run(name, stop))
+        self._jobs.start(
+            name,
+            lambda stop: self._run(name, stop),
+            failed=lambda reason: self._end(name, "Failed", FailureReason=reason),
+        )
         return {"TransformJobArn": arn}
 
     def describe(self, call: Call) -> Mapping[str, Any]:
@@ -92,9 +96,12 @@ class TransformJobs:
     def stop(self, call: Call) -> Mapping[str, Any]:
         """Stop the container; what was answered so far stays in S3."""
         name = call.params["TransformJobName"]
-        if self._get(name)["TransformJobStatus"] != "InProgress":
-            raise validation(f"The request was rejected because the transform job {name} is not in progress.")
-        self._update(name, TransformJobStatus="Stopping")
+        with self._foundation.store.transaction():
+            if self._get(name)["TransformJobStatus"] != "InProgress":
+                raise validation(
+                    f"The request was rejected because the transform job {name} is not in progress."
+                )
+            self._update(name, TransformJobStatus="Stopping")
         self._jobs.stop(name)
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,16 +59,14 @@ def arrival(name: str, folder: Path) -> Arrival:
 
 
 @pytest.fixture(scope="session")
-def deployment(cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(cloud) -> Deployment:
     """All stacks of the environment `local`, in a cloud of the tests' own."""
     environment = load_environment("local")
     assert environment.local is not None
     session = Session(replace(environment, local=replace(environment.local, endpoint_url=cloud.endpoint_url)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LOCAL_CLOUD_ROOT", str(cloud.root))
-        bootstrap(session, progress=silent)
-        deploy(session, progress=silent)
-        yield Deployment(session)
+    bootstrap(session, progress=silent)
+    deploy(session, progress=silent)
+    return Deployment(session)
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ class Workbench:
         done = subprocess.run(
             [DOCKER, *arguments],
             cwd=cwd,
-            env={**os.environ, **self.cloud.environment, "LOCAL_CLOUD_ROOT": str(self.cloud.root)},
+            env={**os.environ, **self.cloud.environment},
             capture_output=True,
             text=True,
         )

@@ -133,3 +133,8 @@ def test_failures_have_their_reason(tables, sql: str, reason: str) -> None:
     found = query(tables, sql)
     assert found["Status"]["State"] == "FAILED"
     assert found["Status"]["StateChangeReason"].startswith(reason)
+
+
+def test_a_name_with_a_quote_in_it_is_only_a_name(tables) -> None:
+    found = query(tables, "SELECT 1", database='a"; DROP SCHEMA main; --')
+    assert found["Status"]["State"] == "SUCCEEDED", found["Status"]

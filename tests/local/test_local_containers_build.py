@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from local.containers.build import build
-from local.containers.errors import BuildError, ImageNotFoundError
-from local.containers.image import Image
+from local.containers.errors import BuildError, ContainerError, ImageNotFoundError
+from local.containers.image import Image, ImageConfig
+from local.containers.registry import push
 from local.containers.store import ImageStore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -181,3 +182,23 @@ def test_the_program_runs_where_the_modules_of_its_build_context_are_not_found(t
     done = subprocess.run([DOCKER, "images"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sys.version_info >= (3, 11)
+
+
+def test_a_digest_that_is_a_path_names_no_image(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "root")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "config.json").write_text('{"base": "python"}')
+    (tmp_path / "root/images/sha256-").mkdir(parents=True)
+    with pytest.raises(ImageNotFoundError):
+        store.find("sha256:/../../../outside")
+
+
+def test_an_image_without_layers_is_pushed_to_the_local_cloud_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR"):
+        monkeypatch.delenv(name, raising=False)
+    image = Image(digest=f"sha256:{'0' * 64}", config=ImageConfig(base="python"), files=tmp_path)
+    with pytest.raises(ContainerError, match=r"cannot go to api\.ecr\.us-east-1\.amazonaws\.com"):
+        push(image=image, name="000000000000.dkr.ecr.us-east-1.amazonaws.com/app:v1")

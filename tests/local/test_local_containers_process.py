@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from local.containers import process
 from local.containers.engine import ContainerSpec
 from local.containers.environments import Environments, missing_pins
 from local.containers.errors import ContainerError, EnvironmentCreationError
@@ -131,6 +132,42 @@ def test_leftovers_of_a_killed_engine_are_stopped_and_strangers_are_not(
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_what_an_ended_entry_point_left_in_its_group_is_a_leftover(tmp_path: Path) -> None:
+    script = "sleep 60 & echo $!; read _"
+    leader = subprocess.Popen(
+        ["sh", "-c", script],
+        start_new_session=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert leader.stdin is not None
+    assert leader.stdout is not None
+    child = psutil.Process(int(leader.stdout.readline()))
+    records = ProcessRecords(tmp_path)
+    records.write(leader.pid, "training-job/t")
+    leader.stdin.close()  # the end of its input ends it
+    leader.wait()
+    assert child.is_running()
+    assert records.stop_leftovers() == ["training-job/t"]
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_container_that_ended_is_not_signalled_again(
+    image: Callable[..., Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = ProcessEngine(tmp_path / "root").start(
+        spec(image("raise SystemExit(3)"), tmp_path, arguments=())
+    )
+    assert container.wait(20) == 3
+
+    def signalled(*_: Any) -> bool:
+        raise AssertionError("its id may be another process's by now")
+
+    monkeypatch.setattr(process, "signal_group", signalled)
+    assert container.stop(grace=0.1) == 3
 
 
 def test_an_image_without_entry_point_cannot_be_started(image: Callable[..., Image], tmp_path: Path) -> None:

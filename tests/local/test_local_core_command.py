@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from cloud_under_test import REPOSITORY, SERVER_PYTHON, free_port
+
+from local.containers.records import ProcessRecords
 
 
 def local(*arguments: Any, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -67,6 +70,74 @@ def test_folder_that_cannot_be_written(tmp_path: Path, command: str) -> None:
     failed = local(command, "--root", file / "cloud", "--port", free_port(), check=False)
     assert failed.returncode == 1
     assert f"error: The folder {file / 'cloud'} is not writable" in failed.stderr
+
+
+def test_a_file_in_the_way_of_the_state(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    failed = local("up", "--root", tmp_path, "--port", free_port(), check=False)
+    assert failed.returncode == 1
+    assert f"is not writable (File exists: {tmp_path / 'state'})" in failed.stderr
+
+
+def test_a_number_that_is_no_port(tmp_path: Path) -> None:
+    failed = local("up", "--root", tmp_path, "--port", "99999", check=False)
+    assert failed.returncode == 2
+    assert "99999 is not a port" in failed.stderr
+
+
+def test_damaged_state_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    damaged = tmp_path / "state" / "sqs.json"
+    damaged.write_text('{"pay')
+    failed = local("up", "--root", tmp_path, "--port", free_port(), check=False)
+    assert failed.returncode == 1
+    assert f"error: {damaged} is damaged" in failed.stderr
+    assert "Move it away" in failed.stderr
+    assert damaged.read_text() == '{"pay'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"pid": %d, "started": 1.0, "endpointUrl": "http://127.0.0.1:1"}'],
+    ids=["empty", "something else", "a reused process id"],
+)
+def test_a_stale_process_file_misleads_nobody(tmp_path: Path, content: str) -> None:
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        (tmp_path / "cloud.json").write_text(content % innocent.pid if "%d" in content else content)
+        place = ("--root", tmp_path, "--port", free_port())
+        assert json.loads(local("status", "--json", *place).stdout)["running"] is False
+        assert "is not running" in local("down", *place).stdout
+        assert innocent.poll() is None
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+def test_a_cloud_that_does_not_answer_runs_all_the_same(own_cloud) -> None:
+    place = ("--root", own_cloud.root, "--port", free_port())
+    pid = json.loads(local("status", "--json", *place).stdout)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        state = json.loads(local("status", "--json", *place).stdout)
+        assert (state["running"], state["ready"], state["pid"]) == (True, False, pid)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # It is a child of this process, so it stays in the table of processes until it is waited for.
+    assert "is down" in local("down", *place).stdout
+    assert json.loads(local("status", "--json", *place).stdout)["running"] is False
+
+
+def test_down_after_a_kill_stops_the_containers_that_are_left(tmp_path: Path) -> None:
+    container = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        ProcessRecords(tmp_path).write(container.pid, "endpoint e, variant v")
+        said = local("down", "--root", tmp_path, "--port", free_port()).stdout
+        assert "Stopped a container that a killed cloud had left running: endpoint e, variant v" in said
+        assert container.wait(10) == -signal.SIGTERM
+    finally:
+        container.kill()
+        container.wait()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

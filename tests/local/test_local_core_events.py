@@ -130,6 +130,7 @@ def test_event_to_queue_to_function(own_cloud) -> None:
     assert event["region"] == own_cloud.region
     assert event["resources"], "the ARN of what the event is about"
 
+    time.sleep(2.5)  # a kill may cost what is younger than two seconds, here the wiring
     own_cloud.kill()
     own_cloud.start()
     run_pipeline(own_cloud, "second")

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+import urllib3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from role_sessions import ACCOUNT, make_role, refused, session
 
@@ -110,8 +112,6 @@ def test_aws_cli(cloud, datastore: str) -> None:
 
 
 def test_wrong_parameters_and_unsupported_operations(cloud) -> None:
-    from botocore.config import Config
-
     unchecked = Config(parameter_validation=False)
     imaging = cloud.client("medical-imaging", config=unchecked)
     with pytest.raises(imaging.exceptions.ValidationException, match="failed to satisfy constraint"):
@@ -123,3 +123,17 @@ def test_wrong_parameters_and_unsupported_operations(cloud) -> None:
     with pytest.raises(ClientError, match="does not support sagemaker:ListClusters") as caught:
         sagemaker.list_clusters()
     assert caught.value.response["Error"]["Code"] == "UnsupportedOperation"
+
+
+def test_an_operation_that_is_not_supported_says_so_before_its_parameters_are_looked_at(cloud) -> None:
+    options = Config(parameter_validation=False)
+    with pytest.raises(ClientError, match="does not support sagemaker:CreateDomain"):
+        cloud.client("sagemaker", config=options).create_domain()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer abc"}])
+def test_dicomweb_without_a_signature_is_told_to_sign(cloud, headers: dict[str, str]) -> None:
+    answer = urllib3.request("GET", f"{cloud.endpoint_url}/datastore/{'0' * 32}/studies", headers=headers)
+    assert answer.status == 403
+    assert answer.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
+    assert b"Signature Version 4 for medical-imaging" in answer.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -44,6 +45,37 @@ def test_state_survives_restart_and_kill(own_cloud) -> None:
     _check(own_cloud, queue)
     assert own_cloud.client("s3").get_object(Bucket="kept", Key="later")["Body"].read() == b"x"
     assert len(own_cloud.client("sqs").list_queues()["QueueUrls"]) == 2
+
+
+def test_a_snapshot_that_fails_does_not_end_the_saving(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from local import persistence
+
+    monkeypatch.setattr(persistence, "_QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(persistence, "_TRAILING_SECONDS", 0.01)
+    saving = persistence.Persistence(
+        tmp_path / "state", covering=lambda: lambda: None, covering_stacks=lambda: lambda: None
+    )
+    taken: list[str] = []
+
+    def snapshot() -> object:
+        taken.append("asked")
+        if len(taken) == 1:
+            raise KeyError("a service's state that nobody expected")
+        return {}, []
+
+    monkeypatch.setattr(saving, "_snapshot", snapshot)
+
+    async def ask_twice() -> None:
+        task = asyncio.create_task(saving.run())
+        await asyncio.sleep(0)
+        for _ in range(2):
+            saving.request_save()
+            await asyncio.sleep(0.2)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(ask_twice())
+    assert len(taken) >= 2
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -110,6 +142,10 @@ def test_event_is_kept_until_a_save_contains_it(tmp_path) -> None:
         covers_nothing = journal.covered()
     covers_nothing()
     assert EventJournal(file).left_over() == [{"n": 1}], "the snapshot was taken before the event was out"
+
+    with pytest.raises(TimeoutError), journal.keeping({"n": 0}):
+        raise TimeoutError("who publishes it knows, and tries again")
+    assert EventJournal(file).left_over() == [{"n": 1}]
 
     file.unlink()
     journal = EventJournal(file)

@@ -194,7 +194,9 @@ def test_train_wants_name_and_value() -> None:
 
 
 def status(*_: Any, **__: Any) -> CloudStatus:
-    return CloudStatus(running=False, endpoint_url="", root="", pid=None, recorded_only=("AWS::A::B",))
+    return CloudStatus(
+        running=False, ready=False, endpoint_url="", root="", pid=None, recorded_only=("AWS::A::B",)
+    )
 
 
 def test_demo_that_fails_writes_its_summary_and_report(
