@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.cloudformation.resource import Resource, generated_name
+from local.cloudformation.resource import Resource, UnsupportedChange, generated_name
 from local.service import Cloud
 
 
@@ -27,7 +27,7 @@ class NamedQuery:
     def update(
         self, *, physical_id: str, old: Mapping[str, Any], new: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        raise NotImplementedError(f"every property of query {physical_id} is create-only")
+        raise UnsupportedChange(f"every property of query {physical_id} is create-only")
 
     def delete(self, *, physical_id: str, properties: Mapping[str, Any]) -> None:
         _delete(

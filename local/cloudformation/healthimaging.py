@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local.cloudformation.calls import ServiceCalls, wait_until
-from local.cloudformation.resource import Resource, generated_name
+from local.cloudformation.resource import Resource, UnsupportedChange, generated_name
 from local.service import ServiceError
 
 
@@ -46,7 +46,7 @@ class Datastore:
     def update(
         self, *, physical_id: str, old: Mapping[str, Any], new: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        raise NotImplementedError(f"every property of datastore {physical_id} is create-only")
+        raise UnsupportedChange(f"every property of datastore {physical_id} is create-only")
 
     def delete(self, *, physical_id: str, properties: Mapping[str, Any]) -> None:
         if self._status(physical_id) in ("", "DELETED"):

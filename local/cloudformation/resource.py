@@ -16,6 +16,10 @@ class Resource:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
+class UnsupportedChange(Exception):
+    """A resource as the template wants it that the local cloud refuses; the stack's event says so."""
+
+
 class ResourceType(Protocol):
     """A type of resource. Its methods run in a worker thread and may wait until the resource is settled.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.cloudformation.calls import ServiceCalls, wait_until
-from local.cloudformation.resource import Resource, changed, generated_name
+from local.cloudformation.resource import Resource, UnsupportedChange, changed, generated_name
 from local.service import ServiceError
 
 
@@ -59,7 +59,7 @@ class SageMakerType:
         return dict(properties)
 
     def _update(self, name: str, parameters: dict[str, Any], differing: set[str]) -> None:
-        raise NotImplementedError(
+        raise UnsupportedChange(
             f"{self.type_name} {name}: {', '.join(sorted(differing))} cannot change in place"
         )
 
@@ -123,7 +123,7 @@ class ModelPackageGroup(SageMakerType):
     def _parameters(self, properties: Mapping[str, Any]) -> dict[str, Any]:
         if "ModelPackageGroupPolicy" in properties:
             # Refused before anything is made: a group that others may use needs a second account.
-            raise NotImplementedError("the local cloud does not support ModelPackageGroupPolicy")
+            raise UnsupportedChange("the local cloud does not support ModelPackageGroupPolicy")
         return dict(properties)
 
 
