@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Arrival
+from arrivals import Arrival
 
 from workbench import environment
 from workbench.deployment import Deployment

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from conftest import SERIES_DESCRIPTION, Arrival, arrival
+from arrivals import Arrival, arrival
 
 from workbench.dataset import default_sql, make_dataset
+from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.deployment import Deployment
 from workbench.errors import ImportFailed, TrainingFailed
 from workbench.ingest import ingest
