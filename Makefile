@@ -16,7 +16,7 @@ export JSII_NODE := $(CURDIR)/$(PLATFORM)/bin/node
 export PYTHONPATH := $(CURDIR)
 export PYTHONDONTWRITEBYTECODE := 1
 
-PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions
+PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions benchmarks
 MODELS_PACKAGES   := runtime training healthimaging
 # Needs MONAI, which only the models' environment has.
 MONAI_TESTS       := tests/healthimaging/test_healthimaging_monai.py
@@ -26,7 +26,7 @@ MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 # A real engine where one answers, else the local cloud's own.
 ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || echo local/containers/docker)
 
-.PHONY: help demo test lint format synth deploy images lock clean environments
+.PHONY: help demo test lint format bench synth deploy images lock clean environments
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ lint: environments ## ruff, mypy --strict
 format: environments ## rewrite with ruff
 	ruff check --fix .
 	ruff format .
+
+bench: environments ## measure; writes build/bench/NAME.json (make bench ONLY=connector)
+	$(PLATFORM_PYTHON) -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 synth: environments ## CloudFormation templates of ENV under cdk.out/
 	cdk synth --quiet --no-lookups --no-notices --context env=$(ENV)

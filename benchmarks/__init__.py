@@ -1,0 +1,1 @@
+"""What `make bench` measures: one module a benchmark, each a function `run` that answers a `Report`."""
