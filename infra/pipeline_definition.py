@@ -171,7 +171,7 @@ def _check_quality(*, task: Task, around: Surroundings) -> dict[str, Any]:
                     "Type": "Fail",
                     "Arguments": {
                         "ErrorMessage": _join(
-                            f"{task.name}: mean Dice on the test cases is below the required ", minimum
+                            f"{task.name}: mean Dice of the evaluation is below the required ", minimum
                         )
                     },
                 }
