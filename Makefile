@@ -19,8 +19,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions benchmarks
 MODELS_PACKAGES   := runtime training healthimaging
 # Needs MONAI, which only the models' environment has.
-MONAI_TESTS       := tests/healthimaging/test_healthimaging_monai.py
-PLATFORM_TESTS    := tests/acceptance tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench --ignore $(MONAI_TESTS)
+MONAI_TESTS       := $(wildcard tests/healthimaging/test_healthimaging_monai*.py)
+PLATFORM_TESTS    := tests/acceptance tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
 MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 
 # A real engine where one answers, else the local cloud's own.

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from healthimaging.client import connect
-    from healthimaging.dicomweb import DicomWeb, StoreOutcome
+    from healthimaging.dicomweb.client import DicomWeb, RetrievedFrame, StoreOutcome
     from healthimaging.errors import HealthImagingError
-    from healthimaging.frames import Frame
-    from healthimaging.geometry import Geometry
+    from healthimaging.frames.fetching import Frame
     from healthimaging.image_set import ImageSet
     from healthimaging.manifest import Case, Manifest
     from healthimaging.reference import ImageSetRef
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
         read_segmentation,
         write_segmentation,
     )
-    from healthimaging.volume import Volume
+    from healthimaging.study import Series, Study
+    from healthimaging.volumes.geometry import Geometry
+    from healthimaging.volumes.volume import Volume
 
 __all__ = [
     "Case",
@@ -37,8 +38,11 @@ __all__ = [
     "ImageSetRef",
     "LabelVolume",
     "Manifest",
+    "RetrievedFrame",
     "SegmentDescription",
+    "Series",
     "StoreOutcome",
+    "Study",
     "Volume",
     "connect",
     "read_segmentation",
@@ -47,17 +51,20 @@ __all__ = [
 
 _HOME = {
     "Case": "manifest",
-    "DicomWeb": "dicomweb",
-    "Frame": "frames",
-    "Geometry": "geometry",
+    "DicomWeb": "dicomweb.client",
+    "Frame": "frames.fetching",
+    "Geometry": "volumes.geometry",
     "HealthImagingError": "errors",
     "ImageSet": "image_set",
     "ImageSetRef": "reference",
     "LabelVolume": "segmentation",
     "Manifest": "manifest",
+    "RetrievedFrame": "dicomweb.client",
     "SegmentDescription": "segmentation",
-    "StoreOutcome": "dicomweb",
-    "Volume": "volume",
+    "Series": "study",
+    "StoreOutcome": "dicomweb.client",
+    "Study": "study",
+    "Volume": "volumes.volume",
     "connect": "client",
     "read_segmentation": "segmentation",
     "write_segmentation": "segmentation",

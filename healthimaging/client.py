@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-CONNECTIONS = 32
-"""Connections that the client keeps open: at least one a frame worker."""
+from healthimaging.frames.connections import CONNECTIONS
+from healthimaging.frames.transport import send_directly
 
 _CONFIG = Config(
     retries={"mode": "adaptive", "max_attempts": 8},
@@ -23,6 +23,9 @@ _CONFIG = Config(
 def connect(session: boto3.Session | None = None, **overrides: Any) -> Any:
     """A `medical-imaging` client: adaptive retries on throttling, a pool for concurrent frames, any endpoint.
 
+    Frames of an image set that is opened with it are fetched over connections of their own
+    (`healthimaging.frames.transport`), which event handlers of the client do not see.
+
     botocore prefixes `runtime-` to the host of the data calls, also of a custom endpoint, where no such
     host exists (the DNS name of a VPC endpoint, an emulator). The prefix is therefore left out unless the
     host is the service's own regional name.
@@ -35,12 +38,12 @@ def connect(session: boto3.Session | None = None, **overrides: Any) -> Any:
     session = session or boto3.Session()
     extra = overrides.pop("config", None)
     config = _CONFIG.merge(extra) if extra is not None else _CONFIG
-    client = session.client("medical-imaging", config=config, **overrides)
-    if is_service_host(client.meta.endpoint_url):
-        return client
-    return session.client(
-        "medical-imaging", config=config.merge(Config(inject_host_prefix=False)), **overrides
-    )
+    client: Any = session.client("medical-imaging", config=config, **overrides)
+    if not is_service_host(client.meta.endpoint_url):
+        config = config.merge(Config(inject_host_prefix=False))
+        client = session.client("medical-imaging", config=config, **overrides)
+    send_directly(client)
+    return client
 
 
 def is_service_host(endpoint_url: str) -> bool:

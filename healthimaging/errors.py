@@ -6,6 +6,13 @@ names, patient IDs or dates.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from healthimaging.dicomweb.stow import StoreOutcome
+    from healthimaging.reference import ImageSetRef
+
 
 class HealthImagingError(Exception):
     """Base of every error that this library raises on purpose.
@@ -34,6 +41,10 @@ class HealthImagingError(Exception):
         self.sop_instance_uid = sop_instance_uid
         self.frame_number = frame_number
 
+    def __reduce__(self) -> tuple[Callable[..., HealthImagingError], tuple[Any, ...]]:
+        # Errors cross processes, and what pickle does by itself fails for subclasses that need arguments.
+        return _again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         where = [
             f"{name} {value}"
@@ -48,12 +59,55 @@ class HealthImagingError(Exception):
         return f"{self.message} [{', '.join(where)}]" if where else self.message
 
 
+def _again(
+    kind: type[HealthImagingError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> HealthImagingError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
 # The service
 # -----------------------------------------------------------------------------------------------------
 
 
 class ImageSetNotFoundError(HealthImagingError):
     """The image set, or the version asked for, does not exist or is deleted."""
+
+
+class StudyNotFoundError(ImageSetNotFoundError):
+    """The datastore holds no primary image set of the study.
+
+    Attributes:
+        non_primary: The study's image sets that are not primary, which are opened by name only.
+    """
+
+    def __init__(self, message: str, *, non_primary: Sequence[ImageSetRef] = ()) -> None:
+        super().__init__(message)
+        self.non_primary = tuple(non_primary)
+
+
+class SeriesNotFoundError(ImageSetNotFoundError):
+    """The datastore holds no primary image set of the series.
+
+    Attributes:
+        non_primary: The series' image sets that are not primary, which are opened by name only.
+    """
+
+    def __init__(
+        self, message: str, *, series_instance_uid: str, non_primary: Sequence[ImageSetRef] = ()
+    ) -> None:
+        super().__init__(message)
+        self.series_instance_uid = series_instance_uid
+        self.non_primary = tuple(non_primary)
+
+
+class MixedPatientsError(HealthImagingError):
+    """Image sets that were found as one study or series are of different patients."""
+
+
+class DuplicateInstanceError(HealthImagingError):
+    """One SOP Instance UID names two different instances, so neither can be taken for the right one."""
 
 
 class ServiceError(HealthImagingError):
@@ -131,11 +185,11 @@ class MixedOrientationError(GeometryError):
 
 
 class DuplicatePositionError(GeometryError):
-    """Two slices lie at the same place."""
+    """Slices lie at one place, and nothing in the header sorts them into whole volumes."""
 
 
 class MissingSliceError(GeometryError):
-    """The grid is regular but for gaps where slices are missing."""
+    """Slices are missing: the grid has gaps, or the header counts more slices than there are."""
 
 
 class IrregularSpacingError(GeometryError):
@@ -151,7 +205,7 @@ class GeometryMismatchError(GeometryError):
 
 
 class VolumeError(HealthImagingError):
-    """The frames do not make a volume of one quantity: no pixels, mixed shapes, colour, or a lookup table."""
+    """The frames make no volume of one quantity or of RGB: no pixels, a palette, or a lookup table."""
 
 
 # DICOM and files
@@ -171,10 +225,46 @@ class DicomWebError(HealthImagingError):
 
     Attributes:
         status: HTTP status code; None when no answer came.
+        code: The service's error code, or the name of the transport error; None when neither is known.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, sop_instance_uid: str | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        sop_instance_uid: str | None = None,
     ) -> None:
         super().__init__(message, sop_instance_uid=sop_instance_uid)
         self.status = status
+        self.code = code
+
+
+class DicomWebAnswerError(DicomWebError):
+    """A DICOMweb request was answered, but not with what the standard says, or with something cut off."""
+
+
+class StoreInterruptedError(DicomWebError):
+    """Storing stopped before every instance had an outcome.
+
+    Attributes:
+        outcomes: What became of the instances that were answered; nothing of it is undone.
+        unanswered: SOP Instance UIDs of those that were sent without an answer: they may be stored or not.
+            The instances after them were not sent. An instance that is stored again replaces itself, as
+            another version of its image set.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcomes: Sequence[StoreOutcome],
+        unanswered: Sequence[str],
+        status: int | None = None,
+        code: str | None = None,
+        sop_instance_uid: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, sop_instance_uid=sop_instance_uid)
+        self.outcomes = tuple(outcomes)
+        self.unanswered = tuple(unanswered)

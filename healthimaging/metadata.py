@@ -14,7 +14,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from healthimaging.errors import MetadataError
@@ -94,12 +94,16 @@ class FrameRecord:
     """CRC32 at full resolution, over pixels or bytes as the transfer syntax demands; None when absent."""
     minimum: float | None
     maximum: float | None
+    reduced_checksums: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """CRC32 of the pixels at lower resolutions by (rows, columns), where the document has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRecord:
-    """One SOP instance."""
+    """One SOP instance, and where its frames are."""
 
+    datastore_id: str
+    image_set_id: str
     sop_instance_uid: str
     series_instance_uid: str
     attributes: Attributes
@@ -178,7 +182,10 @@ class ImageSetMetadata:
             image_set_id=image_set_id,
             patient=_attributes(patient, "Patient", image_set_id=image_set_id),
             study=_attributes(study, "Study", image_set_id=image_set_id),
-            series={uid: _series(uid, record, image_set_id=image_set_id) for uid, record in series.items()},
+            series={
+                uid: _series(uid, record, datastore_id=datastore_id, image_set_id=image_set_id)
+                for uid, record in series.items()
+            },
             document=root,
         )
 
@@ -200,20 +207,28 @@ def _attributes(level: Mapping[str, Any], name: str, *, image_set_id: str) -> At
     )
 
 
-def _series(uid: str, value: Any, *, image_set_id: str) -> SeriesRecord:
+def _series(uid: str, value: Any, *, datastore_id: str, image_set_id: str) -> SeriesRecord:
     record = _mapping(value, f"Series {uid}", image_set_id=image_set_id)
     instances = _mapping(record.get("Instances"), f"Series {uid}.Instances", image_set_id=image_set_id)
     return SeriesRecord(
         series_instance_uid=uid,
         attributes=_attributes(record, f"Series {uid}", image_set_id=image_set_id),
         instances={
-            sop_uid: _instance(sop_uid, instance, series_instance_uid=uid, image_set_id=image_set_id)
+            sop_uid: _instance(
+                sop_uid,
+                instance,
+                datastore_id=datastore_id,
+                image_set_id=image_set_id,
+                series_instance_uid=uid,
+            )
             for sop_uid, instance in instances.items()
         },
     )
 
 
-def _instance(uid: str, value: Any, *, series_instance_uid: str, image_set_id: str) -> InstanceRecord:
+def _instance(
+    uid: str, value: Any, *, datastore_id: str, image_set_id: str, series_instance_uid: str
+) -> InstanceRecord:
     record = _mapping(value, f"Instance {uid}", image_set_id=image_set_id)
     frames = record.get("ImageFrames")
     frames = [] if frames is None else frames
@@ -222,7 +237,13 @@ def _instance(uid: str, value: Any, *, series_instance_uid: str, image_set_id: s
         raise MetadataError(msg, image_set_id=image_set_id, sop_instance_uid=uid)
     first = frames[0] if frames and isinstance(frames[0], dict) else {}
     checksum_type = record.get("ChecksumType") or first.get("ChecksumType")
+    transfer_syntax = record.get("StoredTransferSyntaxUID")
+    if transfer_syntax is not None and not isinstance(transfer_syntax, str):
+        msg = "StoredTransferSyntaxUID is not text"
+        raise MetadataError(msg, image_set_id=image_set_id, sop_instance_uid=uid)
     return InstanceRecord(
+        datastore_id=datastore_id,
+        image_set_id=image_set_id,
         sop_instance_uid=uid,
         series_instance_uid=series_instance_uid,
         attributes=_attributes(record, f"Instance {uid}", image_set_id=image_set_id),
@@ -230,7 +251,7 @@ def _instance(uid: str, value: Any, *, series_instance_uid: str, image_set_id: s
             _frame(frame, number, image_set_id=image_set_id, sop_instance_uid=uid)
             for number, frame in enumerate(frames, start=1)
         ),
-        transfer_syntax_uid=record.get("StoredTransferSyntaxUID") or HTJ2K_LOSSLESS_RPCL,
+        transfer_syntax_uid=transfer_syntax or HTJ2K_LOSSLESS_RPCL,
         checksum_type=checksum_type if isinstance(checksum_type, str) else None,
     )
 
@@ -248,13 +269,18 @@ def _frame(value: Any, number: int, *, image_set_id: str, sop_instance_uid: str)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise refuse("PixelDataChecksumFromBaseToFullResolution is not a list of objects")
     checksum = entries[-1].get("Checksum") if entries else None
-    if checksum is not None and (not isinstance(checksum, int) or not 0 <= checksum < 2**32):
+    if checksum is not None and (type(checksum) is not int or not 0 <= checksum < 2**32):
         raise refuse("A frame's checksum is not an unsigned 32-bit number")
     return FrameRecord(
         frame_id=value["ID"],
         checksum=checksum,
         minimum=_number(value.get("MinPixelValue")),
         maximum=_number(value.get("MaxPixelValue")),
+        reduced_checksums={
+            (entry["Height"], entry["Width"]): entry["Checksum"]
+            for entry in entries[:-1]
+            if all(isinstance(entry.get(key), int) for key in ("Height", "Width", "Checksum"))
+        },
     )
 
 

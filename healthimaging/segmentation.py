@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat
 
 from healthimaging.errors import GeometryMismatchError, SegmentationError
-from healthimaging.geometry import MATCH_TOLERANCE, Geometry, plane_directions
+from healthimaging.volumes.geometry import MATCH_TOLERANCE, Geometry, plane_directions
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -95,7 +95,8 @@ def write_segmentation(
     Args:
         source: The source's instances, header only or with pixels; `masks` are in their order.
         masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on `source[k]`, or on
-            frame k + 1 of a multi-frame source, whatever order its frames have in space.
+            frame k + 1 of a multi-frame source, whatever order its frames have in space. Masks of a volume
+            that was resampled do not lie on its source.
         segments: One description a mask, numbered 1, 2, ... in order.
         series_instance_uid: Of the new series.
         sop_instance_uid: Of the new instance.
@@ -221,7 +222,7 @@ def _measure_slice_spacing(source: Sequence[Dataset], segmentation: Dataset) -> 
 
     highdicom repeats SpacingBetweenSlices of the source's header, which some scanners fill with the gap
     between slices, and leaves it out where positions jitter: readers then take the slice thickness. Both give
-    wrong volumes beside right masks, so positions alone decide (as in `healthimaging.slices`).
+    wrong volumes beside right masks, so positions alone decide (as in `healthimaging.volumes.slices`).
     """
     groups = [item for dataset in source for item in dataset.get("PerFrameFunctionalGroupsSequence") or []]
     planes = [group.PlanePositionSequence[0] for group in groups] or source

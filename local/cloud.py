@@ -51,6 +51,7 @@ class LocalCloud:
         }
         self._unrecorded = Unrecorded(configuration.root / "unrecorded.json")
         self._resource_types = install_resource_types(self, self.services, self._unrecorded)
+        identity.install()
         request_resources.install()
         athena.install()
         events.install()

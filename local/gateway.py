@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from local import identity
 from local.configuration import STATUS_PATH
-from local.protocol import HttpRequest, answer, wire_model
+from local.protocol import HttpRequest, HttpResponse, answer, answer_promptly, wire_model
 from local.protocol.http import refusal
 from local.service import Service, ServiceError
 from local.strangers import foreign_header
@@ -66,6 +66,11 @@ class Gateway:
                 )
                 await Response(message, status_code=403, media_type="text/plain")(scope, receive, send)
                 return
+            if scope["http_version"] == "1.1" and not any(name == b"host" for name, _ in scope["headers"]):
+                # RFC 9112, 3.2. A parser may let it pass, and nothing would be known of who asks.
+                message = "A request of HTTP/1.1 names its host."
+                await Response(message, status_code=400, media_type="text/plain")(scope, receive, send)
+                return
             if scope["path"] == STATUS_PATH:
                 await Response(json.dumps(self._status()), media_type="application/json")(
                     scope, receive, send
@@ -98,7 +103,9 @@ class Gateway:
         body = await _read(receive)
         raw_path = (scope.get("raw_path") or quote(path).encode()).decode("latin-1")
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-        response: Response
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         try:
             caller = identity.authenticate(
                 service=name,
@@ -106,31 +113,31 @@ class Gateway:
                 raw_path=raw_path,
                 query=query,
                 raw_headers=scope["headers"],
+                headers=headers,
                 body=body,
                 client=(scope.get("client") or ("127.0.0.1",))[0],
             )
         except ServiceError as error:
-            response = _response(refusal(wire_model(name), error))
+            await _send(refusal(wire_model(name), error), send)
         else:
             if dicomweb:
                 # Read already: a worker thread cannot await a body.
                 request = Request({**scope, "state": {"caller": caller, "body": body}}, _replay(body))
                 response = await run_reentrant(self._dicomweb, request, thread_name="dicomweb")
+                await response(scope, receive, send)
             else:
                 asked = HttpRequest(
                     method=scope["method"],
                     path=raw_path,
                     query=query,
-                    headers={
-                        key.decode("latin-1").lower(): value.decode("latin-1")
-                        for key, value in scope["headers"]
-                    },
+                    headers=headers,
                     body=body,
                 )
-                response = _response(
-                    await run_reentrant(answer, self._services[name], asked, caller, thread_name=name)
-                )
-        await response(scope, receive, send)
+                service = self._services[name]
+                answered = answer_promptly(service, asked, caller)
+                if answered is None:
+                    answered = await run_reentrant(answer, service, asked, caller, thread_name=name)
+                await _send(answered, send)
 
 
 def signing_service(scope: Scope) -> str:
@@ -172,5 +179,8 @@ def _replay(body: bytes) -> Receive:
     return receive
 
 
-def _response(answered: Any) -> Response:
-    return Response(answered.body, status_code=answered.status, headers=dict(answered.headers))
+async def _send(response: HttpResponse, send: Send) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

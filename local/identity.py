@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 import time
@@ -11,8 +12,27 @@ from typing import Any
 
 from local.service import Caller, Credentials, ServiceError
 
+_POLICIES = 1024
+"""How many policy documents are kept in parsed form."""
 _SESSION_SECONDS = 12 * 3600
 """How long credentials of a service principal last: longer than any job on one machine should take."""
+
+
+def install() -> None:
+    """Make MiniStack read each policy document once: it reads all of a caller's policies for each request.
+
+    What a document says depends on its text alone, and which documents count is looked up each time, so a
+    change of permissions counts at once.
+    """
+    from ministack.core import iam_evaluator
+
+    parse = iam_evaluator.parse_policy_document
+    parse_text = functools.lru_cache(maxsize=_POLICIES)(parse)
+
+    def parse_once(document: str | Mapping[str, Any]) -> Any:
+        return parse_text(document) if isinstance(document, str) else parse(document)
+
+    iam_evaluator.parse_policy_document = parse_once
 
 
 def authenticate(
@@ -22,17 +42,18 @@ def authenticate(
     raw_path: str,
     query: Mapping[str, list[str]],
     raw_headers: Sequence[tuple[bytes, bytes]],
+    headers: Mapping[str, str],
     body: bytes,
     client: str,
 ) -> Caller:
     """The caller of an HTTP request after its signature (header or presigned) has been checked.
 
+    `headers` are the raw ones, decoded, with names in lower case.
     Raises `ServiceError` where the request is not signed, its key is unknown or its signature does not fit.
     """
     from ministack.app import _request_account_scope
     from ministack.core import iam_evaluator, responses, router
 
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw_headers}
     key = router.extract_access_key_id(headers, query)
     if not key:
         raise ServiceError(
@@ -57,11 +78,15 @@ def authenticate(
     if failure is not None:
         raise ServiceError(failure.code, failure.message, status=403)
     account_id = responses.get_account_id()
-    principal = iam_evaluator.resolve_principal(key, account_id)
-    if isinstance(principal, iam_evaluator.AuthError):
-        raise ServiceError(principal.code, principal.message, status=403)
+    # Who it is, without the policies, which `authorize` reads when it needs them.
+    credential = iam_evaluator.resolve_credential(key, account_id)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        raise ServiceError(credential.code, credential.message, status=403)
     return Caller(
-        account_id=account_id, region=responses.get_region(), access_key_id=key, arn=str(principal.arn)
+        account_id=account_id,
+        region=responses.get_region(),
+        access_key_id=key,
+        arn=str(credential.principal_arn),
     )
 
 

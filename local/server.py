@@ -53,8 +53,12 @@ def serve(configuration: Configuration) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s")
         # Imported here: MiniStack reads its settings, made by configure, when it is imported.
         from local.cloud import LocalCloud
+        from local.http_server import StartupError
 
-        asyncio.run(_serve(LocalCloud(configuration), listener))
+        try:
+            asyncio.run(_serve(LocalCloud(configuration), listener))
+        except StartupError as error:
+            raise CannotServeError("The state could not be restored; the log above says why.") from error
         configuration.process_file.unlink(missing_ok=True)
 
 
@@ -80,19 +84,13 @@ def _announce(configuration: Configuration) -> None:
 
 
 async def _serve(cloud: LocalCloud, listener: socket.socket) -> None:
-    from hypercorn.asyncio import serve as serve_http
-    from hypercorn.config import Config
+    from local.http_server import serve_http
 
     stopping = asyncio.Event()
     for received in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(received, stopping.set)
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.keep_alive_timeout = 75
-    config.graceful_timeout = _STOP_SECONDS
-    config.loglevel = "WARNING"
     closing = asyncio.Event()
-    http = asyncio.create_task(serve_http(cloud.app, config, shutdown_trigger=closing.wait))
+    http = asyncio.create_task(serve_http(cloud.app, listener, closing=closing, stop_seconds=_STOP_SECONDS))
     services = asyncio.create_task(cloud.run_services(stopping))
     try:
         await asyncio.wait({http, services}, return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +130,8 @@ def _locked(configuration: Configuration) -> Iterator[None]:
 
 @contextmanager
 def _bound(configuration: Configuration) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+    # Named TCP, asyncio sends a short answer at once; else it waits for the client to confirm its head.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, configuration.port))

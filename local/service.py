@@ -67,6 +67,11 @@ Handler = Callable[[Call], Mapping[str, Any]]
 """Answers one operation. Runs in a worker thread, so it may block and may call back into the cloud with
 boto3."""
 
+Prompt = Callable[[Call], bool]
+"""Whether the handler of a call that has been admitted neither waits for anything nor calls back into the
+cloud nor works for long: then it may run on the event loop. A thread of its own for each request costs more
+than reading a frame does. Runs on the event loop itself, and raises nothing."""
+
 
 class Cloud(Protocol):
     """The cloud around a service."""
@@ -115,6 +120,9 @@ class Service(Protocol):
     def handlers(self) -> Mapping[str, Handler]:
         """The operations that are supported. Any other operation of the model answers
         UnsupportedOperation."""
+
+    def prompt(self) -> Mapping[str, Prompt]:
+        """Operations that can be answered on the event loop, without a thread, each with when."""
 
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """ARNs that a call is authorised against; "*" where AWS has no resource for the operation."""

@@ -7,6 +7,7 @@ rebinding" (a site's own name made to resolve to 127.0.0.1) `Host` names that si
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -19,14 +20,17 @@ def foreign_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         text = value.decode("latin-1")
         kind = name.lower()
-        if kind == b"host" and not _is_this_machine(urlsplit(f"//{text}").hostname):
+        if kind == b"host" and not _is_this_machine(f"//{text}"):
             return f"Host: {text}"
-        if kind == b"origin" and not _is_this_machine(urlsplit(text).hostname):
+        if kind == b"origin" and not _is_this_machine(text):
             return f"Origin: {text}"
     return None
 
 
-def _is_this_machine(host: str | None) -> bool:
+@functools.lru_cache(maxsize=256)
+def _is_this_machine(address: str) -> bool:
+    """Whether a URL, or `//` and an authority, names this machine."""
+    host = urlsplit(address).hostname
     if not host:
         return False
     # Names below these two reach loopback too, and nobody can register one: S3 buckets in the host name.

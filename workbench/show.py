@@ -78,7 +78,10 @@ def show(
     png = html = None
     note = ""
     try:
-        volumes = image_set.volumes()
+        # Of a localizer and the stack that was planned on it, the stack; of echoes, the first.
+        volume = max(image_set.volumes(), key=lambda one: one.array.size)
+        if volume.array.ndim != 3:
+            raise VolumeError("the picture is in colour")
     except (GeometryError, VolumeError) as error:
         # Documents, segmentations and scouts are shown by their headers alone.
         note = f"no picture: {error}"
@@ -86,7 +89,7 @@ def show(
         folder.mkdir(parents=True, exist_ok=True)
         png, html = folder / f"{image_set_id}.png", folder / f"{image_set_id}.html"
         sheet = contact_sheet(
-            volumes[0].array, spacing=volumes[0].geometry.spacing, modality=headers.get("Modality", "")
+            volume.array, spacing=volume.geometry.spacing, modality=headers.get("Modality", "")
         )
         png.write_bytes(sheet)
         html.write_text(_page(image_set_id, headers, sheet), encoding="utf-8")

@@ -31,12 +31,13 @@ PEER_DATASETS = Way(client=PEER, kind="datasets")
 DATASETS = Way(client=LIBRARY, kind="datasets")
 DATASETS_NEW_CLIENT = Way(client=LIBRARY, kind="datasets, new client")
 ARRAYS = Way(client=LIBRARY, kind="arrays")
+BARE_ARRAYS = Way(client=BARE, kind="arrays")
 BARE_FRAMES = Way(client=BARE, kind="frames")
 
 LOG = FOLDER / "connector.log"
 """What the clients print."""
 
-WAYS = (PEER_DATASETS, DATASETS, DATASETS_NEW_CLIENT, ARRAYS, BARE_FRAMES)
+WAYS = (PEER_DATASETS, DATASETS, DATASETS_NEW_CLIENT, ARRAYS, BARE_ARRAYS, BARE_FRAMES)
 
 
 def start_readers(stack: ExitStack, peer_python: Path, endpoint_url: str) -> dict[str, Reader]:

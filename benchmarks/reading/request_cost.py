@@ -2,16 +2,18 @@
 
 The floor is a request that was signed before and goes through the standard library's HTTP client: what is
 more than that is what a client adds. Each way sends the same requests one after the other on one connection,
-in one thread, so waiting for the server does not count.
+in one thread, so waiting for the server does not count. `benchmarks/NOTES.md` says what came of each way.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ from botocore.credentials import Credentials
 
 from benchmarks.local_cloud import ACCESS_KEY, REGION, SECRET_KEY
 from benchmarks.reading.reader import Stored
+from healthimaging.frames.connections import Cancellation
+from healthimaging.frames.transport import frame_source
 
 GetFrame = Callable[[str], bytes]
 _HEADERS = {"Content-Type": "application/json"}
@@ -45,7 +49,10 @@ def request_costs(
     """Every way, measured in turns so that a busy moment of the machine does not fall on one of them."""
     ways: dict[str, GetFrame] = {
         "boto3": _boto3(client, stored),
+        "botocore's HTTP session and signer": _trimmed(client, stored, endpoint_url),
         "urllib3, botocore's signer": _urllib3(stored, endpoint_url),
+        "awscrt, its own signer": _awscrt(stored, endpoint_url),
+        "healthimaging: http.client, botocore's signer": _library(client, stored),
         "floor: http.client, signed before": _floor(stored, endpoint_url, frame_ids),
     }
     expected = {frame_id: ways["boto3"](frame_id) for frame_id in frame_ids}
@@ -76,6 +83,66 @@ def _boto3(client: Any, stored: Stored) -> GetFrame:
         return body
 
     return get_frame
+
+
+def _trimmed(client: Any, stored: Stored, endpoint_url: str) -> GetFrame:
+    """What boto3 does without its checks, events and parsing."""
+    session = client._endpoint.http_session
+    url = endpoint_url + _path(stored)
+
+    def get_frame(frame_id: str) -> bytes:
+        request: Any = AWSRequest("POST", url, data=_body(frame_id), headers=_HEADERS)
+        SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "medical-imaging", REGION).add_auth(request)
+        answer = session.send(request.prepare())
+        if answer.status_code != 200:
+            raise RuntimeError(f"GetImageFrame answered {answer.status_code}")
+        content: bytes = answer.content
+        return content
+
+    return get_frame
+
+
+def _awscrt(stored: Stored, endpoint_url: str) -> GetFrame:
+    """The HTTP client and the signer of the AWS Common Runtime, which are written in C."""
+    # By name: it is installed for the benchmark only (`awscrt_package`), where botocore does not see it.
+    io_, http_, auth = (import_module(f"awscrt.{name}") for name in ("io", "http", "auth"))
+    address = urlsplit(endpoint_url)
+    group = io_.EventLoopGroup(1)
+    bootstrap = io_.ClientBootstrap(group, io_.DefaultHostResolver(group))
+    connection = http_.HttpClientConnection.new(
+        host_name=address.hostname, port=address.port, bootstrap=bootstrap
+    ).result()
+    credentials = auth.AwsCredentialsProvider.new_static(ACCESS_KEY, SECRET_KEY)
+
+    def get_frame(frame_id: str) -> bytes:
+        body = _body(frame_id)
+        headers = {"host": address.netloc, "content-length": str(len(body)), **_HEADERS}
+        request = http_.HttpRequest(
+            "POST", _path(stored), http_.HttpHeaders(list(headers.items())), io.BytesIO(body)
+        )
+        signing = auth.AwsSigningConfig(
+            algorithm=auth.AwsSigningAlgorithm.V4,
+            signature_type=auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
+            credentials_provider=credentials,
+            region=REGION,
+            service="medical-imaging",
+        )
+        auth.aws_sign_request(request, signing).result()
+        pieces: list[bytes] = []
+        stream = connection.request(request, on_body=lambda chunk, **_: pieces.append(chunk))
+        stream.activate()
+        status = stream.completion_future.result()
+        if status != 200:
+            raise RuntimeError(f"GetImageFrame answered {status}")
+        return b"".join(pieces)
+
+    return get_frame
+
+
+def _library(client: Any, stored: Stored) -> GetFrame:
+    source, until = frame_source(client), Cancellation()
+    where = {"datastore_id": stored.datastore_id, "image_set_id": stored.image_set_id}
+    return lambda frame_id: source.get(**where, frame_id=frame_id, until=until)
 
 
 def _urllib3(stored: Stored, endpoint_url: str) -> GetFrame:

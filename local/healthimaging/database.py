@@ -49,13 +49,29 @@ CREATE TABLE IF NOT EXISTS outbox (
 """
 
 
+class _Lent:
+    """A connection while a thread has it. When the thread ends, it goes back to those that are idle."""
+
+    def __init__(self, connection: sqlite3.Connection, idle: list[sqlite3.Connection]) -> None:
+        self.connection = connection
+        self._idle = idle
+
+    def __del__(self) -> None:
+        self._idle.append(self.connection)
+
+
 class Database:
-    """Connections to the SQLite file, one a thread, and the lock that puts writers in a row."""
+    """Connections to the SQLite file, one a thread, and the lock that puts writers in a row.
+
+    Most requests have a thread of their own, and opening a connection costs more than its queries do: the
+    next thread goes on with that of one that has ended.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._local = threading.local()
+        self._idle: list[sqlite3.Connection] = []
         self._writing = threading.RLock()
         with self.transaction() as connection:
             for statement in _SCHEMA.split(";"):
@@ -63,15 +79,22 @@ class Database:
 
     def reader(self) -> sqlite3.Connection:
         """This thread's connection, for queries."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode=WAL")
-            # A killed process loses nothing with NORMAL; only a power cut could lose the last transactions,
-            # whole.
-            connection.execute("PRAGMA synchronous=NORMAL")
-            self._local.connection = connection
+        lent: _Lent | None = getattr(self._local, "lent", None)
+        if lent is None:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._open()
+            lent = self._local.lent = _Lent(connection, self._idle)
+        return lent.connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode=WAL")
+        # A killed process loses nothing with NORMAL; only a power cut could lose the last transactions,
+        # whole.
+        connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
     @contextmanager

@@ -280,6 +280,31 @@ def find_frame(connection: sqlite3.Connection, image_set_id: str, frame_id: str)
     )
 
 
+def find_active_frame(
+    connection: sqlite3.Connection, datastore_id: str, image_set_id: str, frame_id: str
+) -> FrameLocation | None:
+    """Where a frame is, None unless the datastore, the image set and the frame are all there: in one query,
+    since frames are read by the thousand."""
+    row = connection.execute(
+        "SELECT frames.digest, frames.transfer_syntax, frames.decodable"
+        " FROM frames, image_sets, datastores"
+        " WHERE frames.image_set_id = ? AND frames.id = ?"
+        " AND image_sets.id = frames.image_set_id AND image_sets.state = 'ACTIVE'"
+        " AND image_sets.datastore_id = ?"
+        " AND datastores.id = image_sets.datastore_id AND datastores.status = 'ACTIVE'",
+        (image_set_id, frame_id, datastore_id),
+    ).fetchone()
+    if row is None:
+        return None
+    return FrameLocation(digest=row[0], transfer_syntax=row[1], decodable=bool(row[2]))
+
+
+def latest_version(connection: sqlite3.Connection, image_set_id: str) -> int | None:
+    """The number of the latest version, also of a deleted image set; None where there is none."""
+    row = connection.execute("SELECT latest_version FROM image_sets WHERE id = ?", (image_set_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
 def find_bulk(connection: sqlite3.Connection, image_set_id: str, bulk_id: str) -> str:
     """Digest of a bulk data value of an image set. Raises ResourceNotFoundException."""
     row = connection.execute(

@@ -177,6 +177,9 @@ def _read(data: bytes) -> FileDataset:
     if not dataset.file_meta.get("TransferSyntaxUID"):
         msg = "DICOM attribute TransferSyntaxUID does not exist"
         raise RejectedFile(msg)
+    if not dataset.keys():
+        msg = "The file has no data set, or ends within it"
+        raise RejectedFile(msg)
     for tag in sorted(dataset.keys()):
         item: DataElement | RawDataElement = dataset.get_item(tag)
         if not isinstance(item, RawDataElement) or item.length == _UNDEFINED_LENGTH or item.value is None:

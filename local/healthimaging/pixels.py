@@ -84,7 +84,8 @@ class FramesError(Exception):
 
 
 def _store(dataset: Dataset, source: str, storage_syntax: str, put: Callable[[bytes], str]) -> StoredPixels:
-    if UID(source).is_private or not UID(source).is_transfer_syntax:
+    # pydicom's dictionary is older than JPEG XL in DICOM.
+    if source not in ts.KEPT_AS_IMPORTED and (UID(source).is_private or not UID(source).is_transfer_syntax):
         msg = f"Transfer syntax {source} is not known"
         raise FramesError(WarningCode.UNSUPPORTED_TRANSFER_SYNTAX, msg)
     if source in ts.VIDEO:

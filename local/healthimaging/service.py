@@ -31,7 +31,7 @@ from local.healthimaging.resource_tags import ResourceTags
 from local.healthimaging.search import Search
 from local.healthimaging.throttling import Throttle
 from local.healthimaging.updates import Updates
-from local.service import Call, Caller, Cloud, Handler
+from local.service import Call, Caller, Cloud, Handler, Prompt
 
 _WITHOUT_RESOURCE = frozenset({"CreateDatastore", "ListDatastores"})
 
@@ -64,11 +64,13 @@ class HealthImagingService:
         self._runner = ImportRunner(self._context)
         self._dicomweb = DicomWebRouter(self._context, self._throttle)
         self._handlers: dict[str, Handler] = {}
+        reads = Reads(self._context)
+        self._prompt = reads.prompt()
         for part in (
             Datastores(self._context, enforce_quota=limits == "aws"),
             ImportJobs(self._context, self._runner),
             Search(self._context),
-            Reads(self._context),
+            reads,
             Updates(self._context),
             Copies(self._context),
             Deletes(self._context),
@@ -81,6 +83,10 @@ class HealthImagingService:
     def handlers(self) -> Mapping[str, Handler]:
         """All operations."""
         return self._handlers
+
+    def prompt(self) -> Mapping[str, Prompt]:
+        """Reads of one image set: what is asked for again and again, and is on disk as it is sent."""
+        return self._prompt
 
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """The datastore, and for an operation on an image set that one too, as AWS asks for both."""

@@ -6,7 +6,7 @@ handlers.
 """
 
 from local.protocol.dispatch import invoke
-from local.protocol.http import HttpRequest, HttpResponse, answer
+from local.protocol.http import HttpRequest, HttpResponse, answer, answer_promptly
 from local.protocol.model import WireModel, wire_model
 
-__all__ = ["HttpRequest", "HttpResponse", "WireModel", "answer", "invoke", "wire_model"]
+__all__ = ["HttpRequest", "HttpResponse", "WireModel", "answer", "answer_promptly", "invoke", "wire_model"]

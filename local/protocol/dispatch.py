@@ -19,10 +19,16 @@ def invoke(
     service: Service, operation: str, params: Mapping[str, Any], caller: Caller, *, request_id: str = ""
 ) -> dict[str, Any]:
     """Call a service in this process, as if the caller had sent the request. Raises `ServiceError`."""
+    return perform(service, admit(service, operation, params, caller, request_id=request_id))
+
+
+def admit(
+    service: Service, operation: str, params: Mapping[str, Any], caller: Caller, *, request_id: str = ""
+) -> Call:
+    """The call, once it is known to be supported, valid and allowed. Raises `ServiceError`."""
     model = wire_model(service.name)
     described = model.operation(operation)
-    handler = service.handlers().get(operation)
-    if handler is None:
+    if operation not in service.handlers():
         raise ServiceError(
             "UnsupportedOperation",
             f"The local cloud does not support {service.name}:{operation}. "
@@ -42,7 +48,12 @@ def invoke(
         action=f"{model.iam_prefix}:{operation}",
         resources=service.resources(operation, given, caller),
     )
-    call = Call(operation=operation, params=given, caller=caller, request_id=request_id or str(uuid.uuid4()))
-    answer = {name: value for name, value in handler(call).items() if value is not None}
-    check_response(described, answer)
+    return Call(operation=operation, params=given, caller=caller, request_id=request_id or str(uuid.uuid4()))
+
+
+def perform(service: Service, call: Call) -> dict[str, Any]:
+    """The answer to a call that has been admitted, validated too. Raises `ServiceError`."""
+    found = service.handlers()[call.operation](call)
+    answer = {name: value for name, value in found.items() if value is not None}
+    check_response(wire_model(service.name).operation(call.operation), answer)
     return answer

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from local.protocol.dispatch import invoke
+from local.protocol.dispatch import admit, perform
 from local.protocol.model import WireModel, wire_model
 from local.protocol.parse import parse_request
 from local.protocol.serialize import serialize_answer, serialize_error
-from local.service import Caller, Service, ServiceError
+from local.service import Caller, Prompt, Service, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +37,39 @@ class HttpResponse:
 
 def answer(service: Service, request: HttpRequest, caller: Caller) -> HttpResponse:
     """The response to a request whose caller has been authenticated. Blocks while the handler works."""
+    response = _answer(service, request, caller, None)
+    if response is None:
+        raise AssertionError("only a prompt answer may be missing")
+    return response
+
+
+def answer_promptly(service: Service, request: HttpRequest, caller: Caller) -> HttpResponse | None:
+    """The same for the event loop: None unless the service answers this request without waiting.
+
+    None of the request has been carried out then.
+    """
+    return _answer(service, request, caller, service.prompt())
+
+
+def _answer(
+    service: Service, request: HttpRequest, caller: Caller, only: Mapping[str, Prompt] | None
+) -> HttpResponse | None:
+    """The response; None where the request is not one of `only`."""
     model = wire_model(service.name)
     request_id = str(uuid.uuid4())
     operation = "?"
     try:
         operation, labels = model.route(request.method, request.path, request.query, request.headers)
+        if only is not None and operation not in only:
+            return None
         described = model.operation(operation)
         params = parse_request(
             described, labels=labels, query=request.query, headers=request.headers, body=request.body
         )
-        result = invoke(service, operation, params, caller, request_id=request_id)
+        call = admit(service, operation, params, caller, request_id=request_id)
+        if only is not None and not only[operation](call):
+            return None
+        result = perform(service, call)
         status, headers, body = serialize_answer(model, described, result)
         logger.info("%s %s %s", model.name, operation, status)
         return HttpResponse(status=status, headers=headers | _identified(request_id), body=body)

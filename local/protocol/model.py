@@ -30,12 +30,17 @@ class Route:
     operation: str
     method: str
     pattern: re.Pattern[str]
+    tail: str
+    """How every path of it ends, but for a slash: tells most paths that are not its own faster than
+    `pattern`."""
     labels: tuple[str, ...]
     query: tuple[tuple[str, str], ...]
 
     def match(self, method: str, path: str, query: Mapping[str, list[str]]) -> dict[str, str] | None:
         """The labels of a path in wire encoding, decoded; None if the route does not match."""
-        found = self.pattern.fullmatch(path) if method == self.method else None
+        if method != self.method or not path.endswith((self.tail, self.tail + "/")):
+            return None
+        found = self.pattern.fullmatch(path)
         if found is None:
             return None
         for name, value in self.query:
@@ -125,6 +130,7 @@ def _routes(service: botocore.model.ServiceModel) -> list[Route]:
                 operation=name,
                 method=http["method"],
                 pattern=re.compile(pattern + re.escape(path[position:]) + "/?"),
+                tail=path[position:],
                 labels=tuple(label[1] for label in _LABEL.finditer(path)),
                 query=tuple(parse_qsl(query, keep_blank_values=True)),
             )

@@ -10,7 +10,7 @@ from local.sagemaker.hosting import ModelServerError, Reply
 from local.sagemaker.names import resource_arns
 from local.sagemaker.service import SageMakerService
 from local.sagemaker.store import Document
-from local.service import Call, Caller, Handler, ServiceError
+from local.service import Call, Caller, Handler, Prompt, ServiceError
 
 _ANSWER_SECONDS = 60.0
 """A real-time model must answer within 60 seconds."""
@@ -35,6 +35,10 @@ class SageMakerRuntimeService:
     def handlers(self) -> Mapping[str, Handler]:
         """Operation -> handler."""
         return {"InvokeEndpoint": self.invoke, "InvokeEndpointAsync": self.invoke_async}
+
+    def prompt(self) -> Mapping[str, Prompt]:
+        """None: calls wait for a container."""
+        return {}
 
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """The endpoint."""

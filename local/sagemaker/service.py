@@ -21,7 +21,7 @@ from local.sagemaker.store import Store
 from local.sagemaker.tags import Tags
 from local.sagemaker.training import TrainingJobs
 from local.sagemaker.transform import TransformJobs
-from local.service import Caller, Cloud, Handler
+from local.service import Caller, Cloud, Handler, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,10 @@ class SageMakerService:
         for part in (*self._jobs, self._registry, self._models, self.endpoints, self._tags):
             handlers.update(part.handlers())
         return handlers
+
+    def prompt(self) -> Mapping[str, Prompt]:
+        """None: calls start containers, or ask other services."""
+        return {}
 
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """ARNs that a call is authorised against."""

@@ -6,8 +6,24 @@ from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
 
+from healthimaging import Volume
+from healthimaging.errors import VolumeError
 from runtime.exchange import Exchange
 from runtime.operators.messages import SelectedSeries, SourceVolume
+
+
+def only_volume(volumes: list[Volume]) -> Volume:
+    """The one volume of a series that a model can be given.
+
+    Raises:
+        VolumeError: The series holds several, or colours: which of them a model was trained for is not known.
+    """
+    first = volumes[0]
+    if len(volumes) == 1 and first.array.ndim == 3:
+        return first
+    what = f"{len(volumes)} volumes" if len(volumes) > 1 else "colours"
+    msg = f"The series holds {what}, a model takes one volume of one quantity"
+    raise VolumeError(msg, series_instance_uid=first.series_instance_uid)
 
 
 class VolumeLoader(Operator):
@@ -24,7 +40,9 @@ class VolumeLoader(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         selected: SelectedSeries = op_input.receive("selected")
         with self._exchange.phase("fetch"):
-            (volume,) = selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid)
+            volume = only_volume(
+                selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid)
+            )
         headers = {str(header.SOPInstanceUID): header for header in selected.headers}
         # A multi-frame instance repeats among the slices; it is one source all the same.
         ordered = tuple(headers[uid] for uid in dict.fromkeys(volume.instance_uids))

@@ -66,6 +66,10 @@ class Archive:
 
     def import_files(self, files: Mapping[str, bytes]) -> dict[str, ImageSetRef]:
         """Imports files in one job; returns what each one became, without those that were refused."""
+        return self.import_report(files)[0]
+
+    def import_report(self, files: Mapping[str, bytes]) -> tuple[dict[str, ImageSetRef], dict[str, str]]:
+        """Imports files in one job; returns what each one became, and why each of the others was refused."""
         folder = f"input/{uuid.uuid4().hex[:8]}/"
         for name, data in files.items():
             self.s3.put_object(Bucket=self.bucket, Key=folder + name, Body=data)
@@ -85,22 +89,21 @@ class Archive:
             time.sleep(0.05)
         assert job["jobStatus"] == "COMPLETED", job
         output = f"output/{self.datastore_id}-DicomImport-{job_id}/"
-        if (
-            json.loads(self._object(output + "job-output-manifest.json"))["jobSummary"][
-                "numberOfImportedFiles"
-            ]
-            == 0
-        ):
-            return {}
-        lines = self._object(output + "SUCCESS/success.ndjson").splitlines()
+        manifest = json.loads(self._object(output + "job-output-manifest.json"))["jobSummary"]
+        failed = manifest["numberOfFilesWithCustomerError"] + manifest["numberOfFilesWithServerError"]
+        stored = self._lines(output + "SUCCESS/success.ndjson") if manifest["numberOfImportedFiles"] else []
+        refused = self._lines(output + "FAILURE/failure.ndjson") if failed else []
         return {
-            found["inputFile"].rsplit("/", 1)[1]: ImageSetRef(
+            line["inputFile"].rsplit("/", 1)[1]: ImageSetRef(
                 datastore_id=self.datastore_id,
-                image_set_id=found["importResponse"]["imageSetId"],
-                version_id=str(found["importResponse"]["imageSetVersion"]),
+                image_set_id=line["importResponse"]["imageSetId"],
+                version_id=str(line["importResponse"]["imageSetVersion"]),
             )
-            for found in map(json.loads, lines)
-        }
+            for line in stored
+        }, {line["inputFile"].rsplit("/", 1)[1]: line["exception"]["message"] for line in refused}
+
+    def _lines(self, key: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._object(key).splitlines()]
 
     def _object(self, key: str) -> bytes:
         data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()

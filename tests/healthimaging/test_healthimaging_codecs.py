@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
 
-from healthimaging.codecs import CODECS, FrameLayout
 from healthimaging.errors import (
     FrameChecksumError,
     FrameDecodeError,
@@ -23,7 +22,8 @@ from healthimaging.errors import (
     FrameLayoutError,
     UnsupportedTransferSyntaxError,
 )
-from healthimaging.frames import decode_frame
+from healthimaging.frames.codecs import CODECS, FrameLayout
+from healthimaging.frames.decoding import decode_frame
 from healthimaging.metadata import Attributes, FrameRecord, InstanceRecord
 
 HTJ2K_RPCL = "1.2.840.10008.1.2.4.202"
@@ -44,6 +44,8 @@ def stored_instance(
     syntax: str, *, checksum: int | None, checksum_type: str | None = None, **attributes: Any
 ) -> InstanceRecord:
     return InstanceRecord(
+        datastore_id="d",
+        image_set_id="i",
         sop_instance_uid="1.2.3",
         series_instance_uid="1.2",
         attributes=Attributes(attributes, {}),
@@ -71,7 +73,7 @@ def grey(pixels: np.ndarray[Any, Any], **changed: Any) -> dict[str, Any]:
 
 
 def decode(data: bytes, instance: InstanceRecord) -> np.ndarray[Any, Any]:
-    return decode_frame(data, image_set_id="i", instance=instance, number=1, record=instance.frames[0])
+    return decode_frame(data, instance=instance, number=1, record=instance.frames[0])
 
 
 def crc32(pixels: np.ndarray[Any, Any]) -> int:

@@ -24,11 +24,15 @@ from fake_healthimaging import (
     image_set,
     instance,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from healthimaging import ImageSet
+from healthimaging.dicom.datasets import DatasetBuilder, build_dataset, refuse_bulk
 from healthimaging.errors import MetadataError
+from healthimaging.metadata import ImageSetMetadata
 
 
 def opened(service: FakeService) -> ImageSet:
@@ -223,6 +227,82 @@ def test_text_survives_its_character_set(charset: str | None, expected: str) -> 
     assert read.SpecificCharacterSet == expected
 
 
+@pytest.mark.parametrize("name", ["Doe^^Jane", "\u5c71\u7530^^\u592a\u90ce"])
+@pytest.mark.parametrize("charset", ["ISO 2022 IR 87", ["ISO 2022 IR 159", "ISO 2022 IR 87"]])
+def test_names_with_empty_parts_survive_a_character_set_of_escape_sequences(charset: Any, name: str) -> None:
+    read = dataset(SpecificCharacterSet=charset, OperatorsName=name)
+    assert read.OperatorsName == name
+
+
+TEXTS = st.text(
+    st.one_of(
+        st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\^= "),
+        st.sampled_from(
+            "\u00e9\u00fc\u0416\u03a9\u05d0\u0627\u0e01\uff71\u5c71\u592a\u3084\uae40\u00a5\u203e\U0001f600"
+        ),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    charset=st.one_of(
+        st.sampled_from([None, "", "ISO_IR 100", "ISO_IR 13", "ISO_IR 192", "GB18030", "GBK"]),
+        st.lists(
+            st.sampled_from(
+                ["", *(f"ISO 2022 IR {n}" for n in (6, 13, 58, 87, 100, 126, 144, 149, 159, 166))]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        ),
+    ),
+    text=TEXTS,
+    name=st.lists(TEXTS | st.just(""), min_size=1, max_size=5).map("^".join),
+    inner=st.sampled_from([None, "ISO_IR 100", "ISO_IR 144", ["", "ISO 2022 IR 87"]]),
+)
+def test_every_text_survives_every_character_set(charset: Any, text: str, name: str, inner: Any) -> None:
+    item = {"SeriesDescription": text} | ({"SpecificCharacterSet": inner} if inner else {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = header(
+            SpecificCharacterSet=charset,
+            SeriesDescription=text,
+            OperatorsName=name,
+            ReferencedSeriesSequence=[item],
+        )
+        read = through_a_file(made)
+        assert read.SeriesDescription == text
+        assert read.ReferencedSeriesSequence[0].SeriesDescription == text
+        assert str(read.OperatorsName).rstrip("^") == name.rstrip("^")
+
+
+def test_a_name_is_written_in_the_character_set_of_its_own_dataset() -> None:
+    name = "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
+    records = {}
+    for number, charset in enumerate([None, ["", "ISO 2022 IR 87"], "GB18030", "ISO_IR 192"]):
+        record, _ = instance(
+            np.zeros((3, 4), np.int16),
+            number=number,
+            position=(0, 0, number),
+            SpecificCharacterSet=charset,
+            OperatorsName=name,
+        )
+        records[f"{SERIES_UID}.{number}"] = record
+    metadata = ImageSetMetadata.from_document(document(records))
+    builder = DatasetBuilder(metadata)
+    for made in [builder.build(one) for one in metadata.instances]:
+        assert through_a_file(made).OperatorsName == name
+
+
+def header(**attributes: Any) -> Dataset:
+    record, _ = instance(np.zeros((3, 4), np.int16), number=1, position=(0, 0, 0), **attributes)
+    metadata = ImageSetMetadata.from_document(document({record["DICOM"]["SOPInstanceUID"]: record}))
+    return build_dataset(metadata, metadata.instances[0])
+
+
 def test_text_that_its_character_set_cannot_hold_becomes_unicode() -> None:
     read = dataset(SpecificCharacterSet="ISO_IR 100", SeriesDescription="頭部")
     assert read.SeriesDescription == "頭部"
@@ -249,7 +329,7 @@ def test_what_dicom_cannot_hold_is_refused_without_its_value(key: str, value: An
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning would quote the value
         with pytest.raises(MetadataError) as caught:
-            opened(service).datasets()
+            opened(service).datasets(bulk=refuse_bulk)
     assert "secret" not in str(caught.value).replace("NoSuchKeyword", "")
     assert caught.value.__cause__ is None
     assert caught.value.sop_instance_uid == f"{SERIES_UID}.1"

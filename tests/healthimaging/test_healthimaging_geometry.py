@@ -23,7 +23,7 @@ from healthimaging.errors import (
     MixedOrientationError,
 )
 from healthimaging.metadata import Attributes
-from healthimaging.slices import SlicePlane, slice_plane, stack_slices
+from healthimaging.volumes.slices import SlicePlane, slice_plane, stack_slices
 
 angles = st.floats(-math.pi, math.pi)
 sides = st.floats(0.2, 8)
@@ -82,6 +82,7 @@ def axial(*heights: float, shift: float = 0.0) -> list[SlicePlane]:
     ]
 
 
+@settings(deadline=None)
 @given(grids(), st.randoms(use_true_random=False))
 def test_shuffled_slices_give_back_the_grid_and_their_order(grid: Geometry, random: Any) -> None:
     slices = planes(grid)
@@ -114,6 +115,7 @@ def test_highdicom_computes_the_same_affine(grid: Geometry) -> None:
     assert positions == list(reversed(range(len(slices))))
 
 
+@settings(deadline=None)
 @given(grids(), st.lists(st.tuples(*[st.floats(-50, 50)] * 3), min_size=1, max_size=5))
 def test_indices_and_patient_coordinates_are_inverse(
     grid: Geometry, indices: list[tuple[float, ...]]
@@ -183,6 +185,23 @@ def test_missing_slice_names_the_slice_before_the_gap() -> None:
     with pytest.raises(MissingSliceError, match="1 of 6 slices") as caught:
         stack_slices(axial(0, 2, 4, 8, 10), rows=4, columns=4)
     assert caught.value.sop_instance_uid == "1.2.2"
+
+
+@pytest.mark.parametrize("heights", [(0, 4, 6), (0, 2, 6), (0, 4, 8, 10), (0, 2, 6, 8, 12, 14)])
+def test_missing_slices_are_recognised_however_many_they_are(heights: tuple[float, ...]) -> None:
+    with pytest.raises(MissingSliceError, match=r"where 2\.000 mm is usual"):
+        stack_slices(axial(*heights), rows=4, columns=4)
+
+
+def test_missing_slice_is_recognised_among_rounded_positions() -> None:
+    with pytest.raises(MissingSliceError, match="1 of 6 slices"):
+        stack_slices(axial(0, 2.01, 4, 8.02, 10), rows=4, columns=4)
+
+
+def test_small_changes_of_spacing_that_add_up_are_irregular_not_missing() -> None:
+    heights = np.cumsum([0] + [2.0] * 10 + [2.05] * 10)
+    with pytest.raises(IrregularSpacingError):
+        stack_slices(axial(*heights), rows=4, columns=4)
 
 
 def test_irregular_spacing_names_the_unusual_slice() -> None:

@@ -35,6 +35,7 @@ from healthimaging.errors import (
     ImageSetNotFoundError,
     MetadataError,
     MissingGeometryError,
+    MissingSliceError,
     ServiceError,
     VolumeError,
 )
@@ -168,8 +169,6 @@ def test_two_instances_at_one_place_name_series_and_instance() -> None:
         ({"RescaleSlope": "0"}, VolumeError, "RescaleSlope is 0"),
         ({"ModalityLUTSequence": [{"LUTData": "AA=="}]}, VolumeError, "Modality LUT"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, VolumeError, "PALETTE COLOR"),
-        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, VolumeError, "RGB"),
-        ({"Rows": 8}, VolumeError, "the first has"),
         ({"PixelSpacing": ["0", "1"]}, GeometryError, "not positive"),
         ({"RescaleIntercept": None}, VolumeError, "RescaleIntercept is missing"),
         ({"RescaleSlope": ""}, VolumeError, "RescaleSlope is missing"),
@@ -193,12 +192,21 @@ def test_only_modalities_that_need_a_rescale_must_have_one() -> None:
     assert np.array_equal(volume.array, hu + 1024)
 
 
-def test_slices_of_two_frames_of_reference_are_no_volume() -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
+        {"Rows": 8},
+        {"FrameOfReferenceUID": "1.2.3.10"},
+    ],
+)
+def test_a_slice_of_another_kind_leaves_a_gap_and_no_volume(changed: dict[str, Any]) -> None:
     service, _ = ct_series()
-    record(service, 3)["DICOM"]["FrameOfReferenceUID"] = "1.2.3.10"
-    with pytest.raises(GeometryError, match="2 frames of reference") as caught:
+    record(service, 3)["DICOM"].update(changed)
+    with pytest.raises(MissingSliceError, match="1 of 7 slices are missing") as caught:
         opened(service).volumes()
     assert caught.value.series_instance_uid == SERIES_UID
+    assert service.requested == []
 
 
 def test_one_series_is_read_without_the_others() -> None:
@@ -355,19 +363,18 @@ def test_service_errors_have_operation_and_code(monkeypatch: pytest.MonkeyPatch)
 
 def test_version_that_changes_while_reading_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     service, _ = ct_series()
-    asked: list[str] = []
     answer = service.get_image_set_metadata
 
-    def watching(**params: str) -> dict[str, Any]:
-        asked.append(params["versionId"])
+    def of_its_version(**params: str) -> dict[str, Any]:
+        service.document["Study"]["DICOM"]["StudyID"] = f"version {params['versionId']}"
         return answer(**params)
 
-    monkeypatch.setattr(service, "get_image_set_metadata", watching)
+    monkeypatch.setattr(service, "get_image_set_metadata", of_its_version)
     service.version = "3"
     found = opened(service)
     service.version = "4"
-    assert asked == ["3"]
     assert found.ref.version_id == "3"
+    assert found.metadata.study.text("StudyID") == "version 3"
 
 
 def test_empty_metadata_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

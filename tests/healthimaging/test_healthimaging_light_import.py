@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 import healthimaging
+from healthimaging import errors
 
 BLOCKED = """
 import sys
@@ -45,3 +47,21 @@ def test_every_name_is_there(name: str) -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Nothing"):
         healthimaging.Nothing  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.FrameChecksumError("m", image_set_id="i", sop_instance_uid="1.2", frame_number=3),
+        errors.FrameUnavailableError("m", code="c", image_set_id="i", sop_instance_uid="1.2", frame_number=3),
+        errors.ServiceError("m", operation="GetImageSet", code="c"),
+        errors.SeriesNotFoundError("m", series_instance_uid="1.2"),
+        errors.StoreInterruptedError("m", outcomes=(), unanswered=("1.2",)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_arrive_whole_in_another_process(error: errors.HealthImagingError) -> None:
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - written a moment ago
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from fake_healthimaging import DATASTORE, IMAGE_SET, FakeService, ct_series
 pytest.importorskip("monai")
 
 import torch
-from monai.data import CacheDataset, MetaTensor
-from monai.transforms import Compose, Orientationd, Spacingd
+from monai.data import CacheDataset, DataLoader, MetaTensor, PersistentDataset
+from monai.transforms import Compose, DeleteItemsd, Orientationd, Spacingd
 from pydicom.sr.coding import Code
 
 from healthimaging import Case, ImageSet, ImageSetRef, SegmentDescription, write_segmentation
@@ -100,6 +101,29 @@ def test_items_can_be_cached() -> None:
     assert len(service.requested) == asked + 7  # only the second read went to the datastore
 
 
+def test_cases_are_read_once_where_items_are_kept_on_disk(tmp_path: Path) -> None:
+    service, _ = opened()
+    load = Compose([connector.LoadCase(service), Orientationd("image", axcodes="RAS", labels=None)])
+    stored = PersistentDataset([CASE], load, tmp_path)
+    first, second = stored[0], stored[0]
+    assert torch.equal(torch.as_tensor(first["image"]), second["image"])
+    assert second["case"] == CASE
+    assert len(service.requested) == 7
+    other = replace(CASE, image=replace(REF, version_id="2"))
+    assert PersistentDataset([other], load, tmp_path)[0]["case"] == other
+    assert len(service.requested) == 14
+
+
+def made() -> FakeService:
+    return opened()[0]
+
+
+def test_workers_read_cases() -> None:
+    items = connector.ImageSetDataset(made, [CASE] * 5, DeleteItemsd("case"))[1:]
+    loader = DataLoader(items, batch_size=2, num_workers=2, multiprocessing_context="fork")
+    assert [tuple(batch["image"].shape) for batch in loader] == [(2, 1, 12, 9, 7)] * 2
+
+
 def test_label_that_is_no_segmentation_is_refused() -> None:
     service, _ = opened()
     labelled = replace(CASE, label=REF)
@@ -111,7 +135,7 @@ def test_label_that_is_no_segmentation_is_refused() -> None:
 def test_image_set_of_several_volumes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     service, found = opened()
     two: Any = found.volumes() * 2
-    monkeypatch.setattr(ImageSet, "volumes", lambda _self: two)
+    monkeypatch.setattr(ImageSet, "volumes", lambda _self, **_options: two)
     with pytest.raises(VolumeError, match="2 volumes"):
         connector.load_case(service, CASE)
 
@@ -135,7 +159,7 @@ def test_a_label_of_another_patient_or_study_is_refused_though_it_fits(
     service.document[level]["DICOM"][keyword] = "9.9"
     label = ImageSet.open(service, DATASTORE, IMAGE_SET)
     other = replace(REF, version_id="2")
-    monkeypatch.setattr(connector, "_open", lambda _client, ref: label if ref == other else image)
+    monkeypatch.setattr(connector, "open_pinned", lambda _client, ref: label if ref == other else image)
     case = replace(CASE, label=other)
     with pytest.raises(ManifestError, match=message) as caught:
         connector.load_case(service, case)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from fake_healthimaging import DATASTORE, IMAGE_SET, FakeService, image_set, instance
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthimaging import ImageSet
-from healthimaging.volume import rescale
+from healthimaging.volumes.assembly import rescale
 
 
 def opened(service: FakeService) -> ImageSet:
@@ -73,3 +75,47 @@ def test_rescale_is_exact_arithmetic(
     )
     assert values.tolist() == expected
     assert values.dtype.kind == "i"
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([np.uint8, np.int16, np.uint16]),
+            st.sampled_from(["1", "1", "1", "-1", "2", "0.5", "1.0375"]),
+            st.one_of(st.integers(-70000, 70000), st.sampled_from([-1024, 0, -32768, 0.25])),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["extremes", "small", "any"]),
+    st.integers(0, 2**16),
+)
+def test_values_of_volumes_are_exact_whatever_is_mixed_in_one_series(
+    slices: list[tuple[Any, str, float]], span: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    stored, built = [], []
+    for k, (dtype, slope, intercept) in enumerate(slices):
+        limits = np.iinfo(dtype)
+        low, high = (max(limits.min, -200), 200) if span == "small" else (limits.min, limits.max)
+        pixels = rng.integers(low, high, size=(3, 4), endpoint=True).astype(dtype)
+        if span == "extremes":
+            pixels[0, 0], pixels[0, 1] = low, high
+        stored.append(pixels)
+        built.append(
+            instance(
+                pixels, number=k, position=(0, 0, k), RescaleSlope=slope, RescaleIntercept=str(intercept)
+            )
+        )
+    (volume,) = opened(image_set([built[k] for k in rng.permutation(len(built))])).volumes()
+    exact = [
+        [[Fraction(slope) * int(v) + Fraction(intercept) for v in row] for row in pixels]
+        for pixels, (_, slope, intercept) in zip(stored, slices, strict=True)
+    ]
+    if volume.array.dtype.kind == "i":
+        assert volume.array.tolist() == exact
+    else:
+        assert volume.array.dtype == np.float32
+        assert any(value.denominator > 1 for _, s, i in slices for value in (Fraction(s), Fraction(i)))
+        assert volume.array == pytest.approx(np.array(exact, dtype=np.float64), rel=2**-24, abs=1e-30)

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from healthimaging.geometry import Geometry
 from healthimaging.segmentation import read_segmentation
+from healthimaging.volumes.geometry import Geometry
 from workbench.demo.comparison import dice, on_grid
 from workbench.demo.ct_series import ct_datasets, write_series
 from workbench.demo.label import SEGMENT, write_label

@@ -6,9 +6,9 @@ from datetime import date
 
 import numpy as np
 
-from healthimaging.geometry import Geometry
 from healthimaging.manifest import Case, Manifest
 from healthimaging.reference import ImageSetRef
+from healthimaging.volumes.geometry import Geometry
 from workbench.dataset import Dataset
 from workbench.demo.findings import Findings, Score
 from workbench.demo.planes import orthogonal_planes

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import healthimaging
-from healthimaging.geometry import Geometry
+from healthimaging.volumes.geometry import Geometry
 from workbench.demo.nrrd_volume import CtVolume
 from workbench.errors import WorkbenchError
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from healthimaging.geometry import Geometry
+from healthimaging.volumes.geometry import Geometry
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -132,6 +132,29 @@ class Geometry:
         """Volume of one voxel in mm3."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
+    def at_level(self, level: int) -> Geometry:
+        """The grid of the same slices at a lower resolution.
+
+        JPEG 2000 keeps every second sample, from the first on (ISO/IEC 15444-1 section F.3): pixel (row,
+        column) of level n lies where pixel (row x 2^n, column x 2^n) of the full resolution lies. So the
+        origin and the directions stay, the spacing within the slice doubles with each level, and slices are
+        as many and as far apart as before.
+
+        Args:
+            level: How often rows and columns are halved (rounded up); 0 is the full resolution.
+
+        Raises:
+            ValueError: The level is negative.
+        """
+        if level < 0:
+            msg = f"A level counts halvings of the full resolution from 0, got {level}"
+            raise ValueError(msg)
+        step = 2**level
+        slices, rows, columns = self.shape
+        affine = self.affine.copy()
+        affine[:3, :2] *= step
+        return Geometry(affine, (slices, -(-rows // step), -(-columns // step)), self.frame_of_reference_uid)
+
     def to_patient(self, indices: npt.ArrayLike) -> FloatArray:
         """Maps (..., 3) indices (column, row, slice), which may lie between voxels, to (..., 3) LPS mm."""
         points = np.asarray(indices, dtype=np.float64)

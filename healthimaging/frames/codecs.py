@@ -4,20 +4,21 @@ HealthImaging stores most frames as HTJ2K lossless and keeps some as they were i
 "Supported transfer syntaxes"). The frame's checksum is over the decoded pixels for the former and over the
 stored bytes for the latter ("Pixel data verification").
 
-A decoder turns bytes into pixels; whether they are the right ones is for `healthimaging.frames` to say.
-OpenJPH in particular returns wrong pixels without an error for most damaged streams, so nothing here may be
-trusted without that check.
+A decoder turns bytes into pixels; whether they are the right ones is for `healthimaging.frames.decoding` to
+say. OpenJPH in particular returns wrong pixels without an error for most damaged streams, so nothing here may
+be trusted without that check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
+from healthimaging.frames.codestream import read_codestream
 from healthimaging.metadata import Attributes
 
 PixelArray = npt.NDArray[np.generic]
@@ -75,6 +76,13 @@ class FrameLayout:
             planar=attributes.integer("PlanarConfiguration") == 1,
         )
 
+    def at_level(self, level: int) -> FrameLayout:
+        """The layout with rows and columns halved so often, rounded up (ISO/IEC 15444-1 section B.5)."""
+        if level < 0:
+            msg = f"A level is 0 or more, not {level}"
+            raise ValueError(msg)
+        return replace(self, rows=-(-self.rows >> level), columns=-(-self.columns >> level))
+
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Type of a decoded pixel; bit-packed frames decode to uint8 of 0 and 1."""
@@ -92,34 +100,49 @@ class Codec:
     """A way of storing frames."""
 
     name: str
-    decode: Callable[[bytes, FrameLayout], PixelArray]
+    decode: Callable[[bytes, FrameLayout, PixelArray | None], PixelArray]
     """Bytes to an array of `layout.shape`, native byte order; raises any exception on bytes that it cannot
-    read.
+    read. An array that is given, of the layout's shape and type, may be filled and returned.
     """
     checksum_over_pixels: bool
     """Whether the checksum is over the decoded pixels (little endian) rather than over the stored bytes."""
+    announces: Callable[[bytes], tuple[int, ...]] | None = None
+    """Shape of the whole frame as the stream's own header has it; raises ValueError where that cannot be."""
+    reduce: Callable[[bytes, FrameLayout, int], PixelArray] | None = None
+    """As `decode`, at a lower resolution that the stream itself holds; takes the layout of that level."""
     undoes: frozenset[str] = frozenset()
     """Values of PhotometricInterpretation whose colour transform decoding undoes: the pixels are RGB
     afterwards.
     """
 
 
-def _htj2k(data: bytes, layout: FrameLayout) -> PixelArray:
-    decoded: PixelArray = imagecodecs.htj2k_decode(data)
+def _htj2k(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
+    # Into the array only where the stream has its type: else its bits could be taken for other numbers.
+    fits = out is not None and out.flags.c_contiguous and read_codestream(data).dtype == out.dtype
+    decoded: PixelArray = imagecodecs.htj2k_decode(data, out=out if fits else None)
     return decoded
 
 
-def _jpeg2000(data: bytes, layout: FrameLayout) -> PixelArray:
+def _codestream_shape(data: bytes) -> tuple[int, ...]:
+    return read_codestream(data).shape
+
+
+def _htj2k_reduced(data: bytes, layout: FrameLayout, level: int) -> PixelArray:
+    decoded: PixelArray = imagecodecs.htj2k_decode(data, skipres=level)
+    return decoded
+
+
+def _jpeg2000(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
     decoded: PixelArray = imagecodecs.jpeg2k_decode(data)
     return decoded
 
 
-def _jpeg_xl(data: bytes, layout: FrameLayout) -> PixelArray:
+def _jpeg_xl(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
     decoded: PixelArray = imagecodecs.jpegxl_decode(data)
     return decoded
 
 
-def _jpeg(data: bytes, layout: FrameLayout) -> PixelArray:
+def _jpeg(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
     if layout.samples_per_pixel == 1:
         grey: PixelArray = imagecodecs.jpeg8_decode(data)
         return grey
@@ -148,7 +171,7 @@ def _names_its_colours(data: bytes) -> bool:
     return False
 
 
-def _uncompressed(data: bytes, layout: FrameLayout) -> PixelArray:
+def _uncompressed(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
     if layout.bits_allocated == 1:
         return _bit_packed(data, layout)
     count = int(np.prod(layout.shape))
@@ -180,16 +203,34 @@ _JPEG_2000_COLOURS = frozenset({"YBR_RCT", "YBR_ICT"})
 
 CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.201": Codec(
-        name="HTJ2K lossless", decode=_htj2k, checksum_over_pixels=True, undoes=_JPEG_2000_COLOURS
+        name="HTJ2K lossless",
+        decode=_htj2k,
+        reduce=_htj2k_reduced,
+        checksum_over_pixels=True,
+        announces=_codestream_shape,
+        undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.202": Codec(
-        name="HTJ2K lossless RPCL", decode=_htj2k, checksum_over_pixels=True, undoes=_JPEG_2000_COLOURS
+        name="HTJ2K lossless RPCL",
+        decode=_htj2k,
+        reduce=_htj2k_reduced,
+        checksum_over_pixels=True,
+        announces=_codestream_shape,
+        undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.203": Codec(
-        name="HTJ2K", decode=_htj2k, checksum_over_pixels=False, undoes=_JPEG_2000_COLOURS
+        name="HTJ2K",
+        decode=_htj2k,
+        reduce=_htj2k_reduced,
+        checksum_over_pixels=False,
+        undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.90": Codec(
-        name="JPEG 2000 lossless", decode=_jpeg2000, checksum_over_pixels=True, undoes=_JPEG_2000_COLOURS
+        name="JPEG 2000 lossless",
+        decode=_jpeg2000,
+        checksum_over_pixels=True,
+        announces=_codestream_shape,
+        undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.91": Codec(
         name="JPEG 2000", decode=_jpeg2000, checksum_over_pixels=False, undoes=_JPEG_2000_COLOURS

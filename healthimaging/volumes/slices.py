@@ -7,6 +7,7 @@ a wrong affine looks right and measures wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,13 +22,18 @@ from healthimaging.errors import (
     MissingSliceError,
     MixedOrientationError,
 )
-from healthimaging.geometry import FloatArray, Geometry, plane_directions
 from healthimaging.metadata import Attributes
+from healthimaging.volumes.geometry import FloatArray, Geometry, plane_directions
 
 ORIENTATION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine between slices of one volume. The same plane is normally written
 with the same text; scanners that compute it anew for each slice differ in the last of three or four
 decimals.
+"""
+
+PIXEL_SPACING_TOLERANCE = 1e-4
+"""Largest difference of pixel spacing between slices of one volume, as a fraction. It is normally the same
+text in all of them; a ten-thousandth is a twentieth of a pixel over 512.
 """
 
 SPACING_TOLERANCE = 0.02
@@ -47,6 +53,11 @@ seen in any resampling. A gantry tilt of 1 degree shifts 20 slices of 5 mm by 1.
 DUPLICATE_TOLERANCE = 0.01
 """Slices closer than this along the normal, in mm, are at one place: no scanner makes slices of 10
 micrometres.
+"""
+
+MOST_MISSING = 4.5
+"""Where most gaps are this many times the smallest or more, two slices lie unusually close, rather than
+slices being missing everywhere else.
 """
 
 
@@ -123,6 +134,36 @@ def slice_plane(
     )
 
 
+def common_orientation(slices: Sequence[SlicePlane]) -> tuple[float, ...]:
+    """ImageOrientationPatient of slices of one plane: their mean, which no order of the slices changes.
+
+    Args:
+        slices: At least one, all in one plane within `ORIENTATION_TOLERANCE`.
+    """
+    distinct = sorted({one.orientation for one in slices})
+    if len(distinct) == 1:
+        return distinct[0]
+    return tuple(
+        math.fsum(cosines) / len(slices) for cosines in zip(*(s.orientation for s in slices), strict=True)
+    )
+
+
+def slice_coordinates(slices: Sequence[SlicePlane]) -> FloatArray:
+    """(slices, 3): mm of each slice's first voxel along the rows, along the columns, and along the normal.
+
+    The axes are those of the slices' common plane, through the origin of the patient coordinates.
+
+    Raises:
+        GeometryError: The orientation is not two unit vectors at right angles.
+    """
+    try:
+        axes = plane_directions(common_orientation(slices))
+    except GeometryError as error:
+        raise GeometryError(error.message, sop_instance_uid=slices[0].sop_instance_uid) from error
+    positions = np.array([one.position for one in slices], dtype=np.float64)
+    return np.asarray(positions @ np.stack(axes, axis=1), dtype=np.float64)
+
+
 def stack_slices(
     slices: Sequence[SlicePlane],
     *,
@@ -154,22 +195,16 @@ def stack_slices(
     if not slices:
         msg = "A stack needs at least one slice"
         raise GeometryError(msg)
-    first = slices[0]
     _require_one_plane(slices)
-    try:
-        normal = plane_directions(first.orientation)[2]
-    except GeometryError as error:
-        raise GeometryError(error.message, sop_instance_uid=first.sop_instance_uid) from error
-    positions = np.array([s.position for s in slices], dtype=np.float64)
-    distances = positions @ normal
-    order = np.argsort(distances, kind="stable")
+    coordinates = slice_coordinates(slices)
+    order = np.argsort(coordinates[:, 2], kind="stable")
     ordered = [slices[i] for i in order]
-    spacing = _regular_spacing(ordered, distances[order], tolerance=spacing_tolerance)
-    _require_straight(ordered, positions[order], normal)
+    spacing = _regular_spacing(ordered, coordinates[order, 2], tolerance=spacing_tolerance)
+    _require_straight(ordered, coordinates[order])
     geometry = Geometry.from_dicom(
         position=ordered[0].position,
-        orientation=first.orientation,
-        pixel_spacing=first.pixel_spacing,
+        orientation=common_orientation(slices),
+        pixel_spacing=ordered[0].pixel_spacing,
         slice_spacing=spacing,
         shape=(len(slices), rows, columns),
         frame_of_reference_uid=frame_of_reference_uid,
@@ -179,20 +214,18 @@ def stack_slices(
 
 def _require_one_plane(slices: Sequence[SlicePlane]) -> None:
     first = slices[0]
-    orientation = np.array(first.orientation)
-    for other in slices[1:]:
-        if np.abs(np.array(other.orientation) - orientation).max() > ORIENTATION_TOLERANCE:
-            what = "lies in another plane than the first"
-        # Pixel spacing is the same text in every slice of a volume; a hundredth of a pixel over the whole
-        # image is rounding.
-        elif not np.allclose(other.pixel_spacing, first.pixel_spacing, rtol=1e-4, atol=0):
-            what = "has another pixel spacing than the first"
-        else:
-            continue
-        msg = f"A slice {what} (instance {first.sop_instance_uid})"
-        raise MixedOrientationError(
-            msg, sop_instance_uid=other.sop_instance_uid, frame_number=other.frame_number
-        )
+    orientations = np.array([one.orientation for one in slices])
+    spacings = np.array([one.pixel_spacing for one in slices])
+    turned = np.abs(orientations - orientations[0]).max(axis=1) > ORIENTATION_TOLERANCE
+    scaled = np.abs(spacings / spacings[0] - 1).max(axis=1) > PIXEL_SPACING_TOLERANCE
+    wrong = turned | scaled
+    if not wrong.any():
+        return
+    worst = int(np.argmax(wrong))
+    other = slices[worst]
+    what = "lies in another plane" if turned[worst] else "has another pixel spacing"
+    msg = f"A slice {what} than the first (instance {first.sop_instance_uid})"
+    raise MixedOrientationError(msg, sop_instance_uid=other.sop_instance_uid, frame_number=other.frame_number)
 
 
 def _regular_spacing(ordered: Sequence[SlicePlane], distances: FloatArray, *, tolerance: float) -> float:
@@ -215,13 +248,17 @@ def _regular_spacing(ordered: Sequence[SlicePlane], distances: FloatArray, *, to
     off = np.abs(distances - (distances[0] + spacing * np.arange(count)))
     if off.max() <= tolerance * spacing:
         return spacing
-    # Uneven. Slices are missing when all gaps are whole multiples of the usual one.
-    usual = float(np.median(gaps))
-    multiples = gaps / usual
-    if np.abs(multiples - np.round(multiples)).max() <= 2 * tolerance * np.round(multiples).max():
-        missing = int(np.round(multiples).sum()) - (count - 1)
-        before = ordered[int(np.argmax(multiples))]
-        gap = f"the widest gap is {gaps.max():.3f} mm where {usual:.3f} mm is usual"
+    # Uneven. Slices are missing when all gaps are whole multiples of the usual one, or, where slices are
+    # missing in most of them, of the smallest.
+    usual, smallest = usual_gap(gaps), float(gaps.min())
+    for unit in (usual, smallest) if usual < MOST_MISSING * smallest else (usual,):
+        multiples = np.round(gaps / unit)
+        missing = int(multiples.sum()) - (count - 1)
+        off_multiples = np.abs(gaps / unit - multiples).max()
+        if not missing or multiples.min() < 1 or off_multiples > 2 * tolerance * multiples.max():
+            continue
+        before = ordered[int(np.argmax(gaps))]
+        gap = f"the widest gap is {gaps.max():.3f} mm where {unit:.3f} mm is usual"
         msg = f"{missing} of {missing + count} slices are missing; {gap}"
         raise MissingSliceError(
             msg, sop_instance_uid=before.sop_instance_uid, frame_number=before.frame_number
@@ -231,13 +268,18 @@ def _regular_spacing(ordered: Sequence[SlicePlane], distances: FloatArray, *, to
     raise IrregularSpacingError(msg, sop_instance_uid=worst.sop_instance_uid, frame_number=worst.frame_number)
 
 
-def _require_straight(ordered: Sequence[SlicePlane], positions: FloatArray, normal: FloatArray) -> None:
-    offsets = positions - positions[0]
-    sideways = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1)
+def usual_gap(gaps: FloatArray) -> float:
+    """The median distance of neighbours; the lower of two, since slices can be missing but not added."""
+    return float(np.sort(gaps)[(len(gaps) - 1) // 2])
+
+
+def _require_straight(ordered: Sequence[SlicePlane], coordinates: FloatArray) -> None:
+    offsets = coordinates - coordinates[0]
+    sideways = np.hypot(offsets[:, 0], offsets[:, 1])
     worst = int(np.argmax(sideways))
     if sideways[worst] <= SIDEWAYS_TOLERANCE * min(ordered[0].pixel_spacing):
         return
-    height = float(offsets[worst] @ normal)
+    height = float(offsets[worst, 2])
     degrees = float(np.degrees(np.arctan2(sideways[worst], height)))
     msg = (
         f"Slices shift sideways by {sideways[worst]:.3f} in {height:.3f} mm, a tilt of {degrees:.2f} degrees"

@@ -1,0 +1,1 @@
+"""pydicom datasets from metadata and frames."""

@@ -1,0 +1,1 @@
+"""DICOMweb on a HealthImaging datastore."""

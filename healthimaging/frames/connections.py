@@ -1,0 +1,210 @@
+"""HTTP/1.1 connections to one host, kept open between requests.
+
+Of the standard library, because nothing is cheaper: urllib3 takes half as much again, and boto3 four times as
+much, of an interpreter that only one thread can have (`make bench ONLY=connector`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+CONNECTIONS = 32
+"""Connections that stay open while nobody uses them: at least one a frame worker."""
+
+BODY_SECONDS = 30.0
+"""The longest that the body of one answer may take; the read timeout is for each piece of it."""
+
+_PIECE = 64 * 1024
+
+
+class Cancellation:
+    """Ends a read: the waiting between attempts, and the requests that are under way."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def is_set(self) -> bool:
+        """Whether the read has ended."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits, shorter when the read ends meanwhile; answers whether it has ended."""
+        return self._event.wait(seconds)
+
+    def set(self) -> None:
+        """Ends the read."""
+        with self._lock:
+            self._event.set()
+            for under_way in self._sockets:
+                _hang_up(under_way)
+
+    @contextmanager
+    def breaks(self, connection: socket.socket) -> Iterator[None]:
+        """While it is used, the connection breaks when the read ends."""
+        with self._lock:
+            if self._event.is_set():
+                _hang_up(connection)
+            self._sockets.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sockets.discard(connection)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    try:
+        # Of the socket below TLS: the TLS object must not be touched while another thread reads from it.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    except OSError:
+        return  # closed already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where connections go, and how long they may take."""
+
+    host: str
+    port: int | None
+    """None is the scheme's own."""
+    tls: ssl.SSLContext | None
+    """None is plain HTTP."""
+    connect_timeout: float
+    read_timeout: float
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        address = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls else ''}://{address}" + (f":{self.port}" if self.port else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Connections:
+    """Connections to an endpoint, for any number of threads.
+
+    Args:
+        endpoint: Where they go.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def post(self, path: str, *, body: bytes, headers: Mapping[str, str], until: Cancellation) -> Answer:
+        """Sends one request and reads its answer.
+
+        Args:
+            path: With its query, encoded.
+            body: Of the request.
+            headers: Of the request; Host and Content-Length are added.
+            until: Breaks the connection when it is set.
+
+        Raises:
+            OSError: No connection, a broken one, or no answer in time.
+            http.client.HTTPException: The answer is not HTTP, or shorter than announced.
+        """
+        connection = self._take()
+        try:
+            with until.breaks(connection.sock):
+                connection.request("POST", path, body=body, headers=dict(headers))
+                response = connection.getresponse()
+                data = _body(response)
+        except BaseException:
+            connection.close()
+            raise
+        if response.will_close:
+            connection.close()
+        else:
+            self._give(connection)
+        return Answer(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.getheaders()},
+            body=data,
+        )
+
+    def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> http.client.HTTPConnection:
+        with self._lock:
+            if self._process != os.getpid():
+                # In a forked process: two must not read answers from one connection.
+                self._idle, self._process = [], os.getpid()
+            # The one that was used last: it is the least likely to have been closed.
+            while self._idle:
+                connection = self._idle.pop()
+                if not _closed_by_peer(connection.sock):
+                    return connection
+                connection.close()
+        return self._connect()
+
+    def _give(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < CONNECTIONS and self._process == os.getpid():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        at = self.endpoint
+        connection = (
+            http.client.HTTPConnection(at.host, at.port, timeout=at.connect_timeout)
+            if at.tls is None
+            else http.client.HTTPSConnection(at.host, at.port, timeout=at.connect_timeout, context=at.tls)
+        )
+        try:
+            connection.connect()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.sock.settimeout(at.read_timeout)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _closed_by_peer(idle: socket.socket) -> bool:
+    """Whether an idle connection has ended, or holds bytes that nobody asked for."""
+    poll = select.poll()
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    latest = time.monotonic() + BODY_SECONDS
+    pieces = []
+    while piece := response.read1(_PIECE):
+        pieces.append(piece)
+        if time.monotonic() > latest:
+            raise TimeoutError("The body of an answer takes too long")
+    body = b"".join(pieces)
+    if response.length:  # what is missing of the length that was announced
+        raise http.client.IncompleteRead(b"", response.length)
+    response.close()  # lets the connection take the next request
+    return body
