@@ -24,9 +24,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from botocore.config import Config
 
-from benchmarks.local_cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud, local_cloud
+from benchmarks.local_cloud import LocalCloud, local_cloud
+from benchmarks.reading.archive import Archive
 from benchmarks.reading.awscrt_package import make_awscrt_importable
 from benchmarks.reading.client_way import (
     ARRAYS,
@@ -47,7 +47,7 @@ from benchmarks.reading.reader import NoAnswerError, Reader, Reading
 from benchmarks.reading.request_cost import request_costs
 from benchmarks.reading.series import Series, chest_ct, store_series
 from benchmarks.report import FOLDER, Progress, Report, cores
-from healthimaging import ImageSet, connect
+from healthimaging import ImageSet
 from healthimaging.frames.fetching import WORKERS
 
 LATENCIES = (0, 30)
@@ -95,19 +95,11 @@ def run(progress: Progress) -> Report:
     make_awscrt_importable(progress)
     LOG.unlink(missing_ok=True)
     with local_cloud(FOLDER) as cloud:
-        client = connect(
-            endpoint_url=cloud.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            config=Config(proxies={}),
-        )
-        datastore_id = str(client.create_datastore(datastoreName="benchmark")["datastoreId"])
+        archive = Archive.create(cloud)
+        client = archive.client
         volume = chest_ct("lung2", progress)
-        progress(f"storing series of {', '.join(map(str, SIZES))} instances")
-        series = [
-            store_series(client, datastore_id=datastore_id, volume=volume, instances=size) for size in SIZES
-        ]
+        progress(f"importing series of {', '.join(map(str, SIZES))} instances")
+        series = [store_series(archive, volume=volume, instances=size) for size in SIZES]
         progress("cost of a frame")
         decode = _costs(report, client, cloud, series[1])
         for milliseconds in LATENCIES:
@@ -119,9 +111,7 @@ def run(progress: Progress) -> Report:
         progress("memory")
         _memory(report, python, cloud, largest=series[0], smallest=series[-1])
         # Another CT, so that no frame of it is one of the series above: the cloud keeps equal frames once.
-        small = store_series(
-            client, datastore_id=datastore_id, volume=chest_ct("lung1", progress), instances=8
-        )
+        small = store_series(archive, volume=chest_ct("lung1", progress), instances=8)
         progress("damaged frames")
         _damaged(report, client, cloud, python, small)
     return report
@@ -188,7 +178,8 @@ def _compare(
             readings[way].append(readers[way.client].read(series.stored, kind=way.kind))
     seconds = {way: median(reading.seconds for reading in readings[way]) for way in WAYS}
     size = series.instances
-    waiting = milliseconds / 1000 * (size + HEADER_REQUESTS) / min(WORKERS, size)
+    requests = size + HEADER_REQUESTS
+    waiting = milliseconds / 1000 * requests / min(WORKERS, requests)
     floor = max(decode * size / cores(), waiting)
     case = f"{size} instances, {milliseconds} ms"
     title = f"reading an image set of 512 x 512 CT, medians of {REPEATS}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         write_segmentation,
     )
     from healthimaging.study import Series, Study
+    from healthimaging.timings import Progress, Timings
     from healthimaging.volumes.geometry import Geometry
     from healthimaging.volumes.volume import Volume
 
@@ -38,11 +39,13 @@ __all__ = [
     "ImageSetRef",
     "LabelVolume",
     "Manifest",
+    "Progress",
     "RetrievedFrame",
     "SegmentDescription",
     "Series",
     "StoreOutcome",
     "Study",
+    "Timings",
     "Volume",
     "connect",
     "read_segmentation",
@@ -59,11 +62,13 @@ _HOME = {
     "ImageSetRef": "reference",
     "LabelVolume": "segmentation",
     "Manifest": "manifest",
+    "Progress": "timings",
     "RetrievedFrame": "dicomweb.client",
     "SegmentDescription": "segmentation",
     "Series": "study",
     "StoreOutcome": "dicomweb.client",
     "Study": "study",
+    "Timings": "timings",
     "Volume": "volumes.volume",
     "connect": "client",
     "read_segmentation": "segmentation",

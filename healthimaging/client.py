@@ -9,10 +9,11 @@ import boto3
 from botocore.config import Config
 
 from healthimaging.frames.connections import CONNECTIONS
+from healthimaging.frames.retries import ATTEMPTS
 from healthimaging.frames.transport import send_directly
 
 _CONFIG = Config(
-    retries={"mode": "adaptive", "max_attempts": 8},
+    retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
     max_pool_connections=CONNECTIONS,
     connect_timeout=5,
     read_timeout=30,
@@ -40,8 +41,8 @@ def connect(session: boto3.Session | None = None, **overrides: Any) -> Any:
     config = _CONFIG.merge(extra) if extra is not None else _CONFIG
     client: Any = session.client("medical-imaging", config=config, **overrides)
     if not is_service_host(client.meta.endpoint_url):
-        config = config.merge(Config(inject_host_prefix=False))
-        client = session.client("medical-imaging", config=config, **overrides)
+        # Of this client alone; a second client, made with it, would cost as much again.
+        client.meta.config.inject_host_prefix = False
     send_directly(client)
     return client
 

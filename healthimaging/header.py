@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from healthimaging.errors import ImageSetNotFoundError, MetadataError, ServiceError
-from healthimaging.frames.connections import BODY_SECONDS, Cancellation
-from healthimaging.frames.fetching import CANCEL_SECONDS
+from healthimaging.frames.connections import Cancellation, read_pieces
 from healthimaging.frames.retries import Pace, RequestFailedError, retrying
 from healthimaging.metadata import ImageSetMetadata
 from healthimaging.reference import ImageSetRef
+from healthimaging.refusals import exception_code
+from healthimaging.threads import leave
 from healthimaging.timings import Stopwatch
 
 BODY_ATTEMPTS = 4
 """Attempts at reading an answer whose connection breaks in its body."""
-
-_PIECE = 64 * 1024
 
 _USUAL_VERSION = "1"
 """The version that most image sets have: what was imported once and not touched since."""
@@ -76,8 +75,7 @@ def read_header(
     finally:
         # After an error nobody waits for metadata that have stalled; their thread ends with the attempt.
         until.set()
-        wait([early], timeout=CANCEL_SECONDS)
-        pool.shutdown(wait=early.done(), cancel_futures=True)
+        leave(pool, [early])
     try:
         metadata = ImageSetMetadata.from_bytes(answer["imageSetMetadataBlob"])
     except RecursionError as error:
@@ -105,7 +103,6 @@ _METHODS = {"GetImageSet": "get_image_set", "GetImageSetMetadata": "get_image_se
 def _call(client: Any, operation: str, params: dict[str, str], until: Cancellation) -> dict[str, Any]:
     """One API call, its errors typed and its streaming body read."""
     image_set_id = params["imageSetId"]
-
     send = getattr(client, _METHODS[operation])
 
     def attempt() -> dict[str, Any]:
@@ -117,12 +114,12 @@ def _call(client: Any, operation: str, params: dict[str, str], until: Cancellati
         try:
             return {name: _read(value) if hasattr(value, "read") else value for name, value in answer.items()}
         except (BotoCoreError, HTTPError, OSError) as error:  # boto3 retries before the body only
-            raise RequestFailedError(type(error).__name__, transient=True) from error
+            raise RequestFailedError(exception_code(error), transient=True) from error
 
     try:
         return retrying(attempt, pace=Pace(1), until=until, attempts=BODY_ATTEMPTS)
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "Unknown")
+        code = exception_code(error)
         if code == "ResourceNotFoundException":
             msg = f"The image set does not exist in datastore {params['datastoreId']}"
             if "versionId" in params:
@@ -130,22 +127,20 @@ def _call(client: Any, operation: str, params: dict[str, str], until: Cancellati
             raise ImageSetNotFoundError(msg, image_set_id=image_set_id) from error
         msg = f"{operation} failed: {code}"
         raise ServiceError(msg, operation=operation, code=code, image_set_id=image_set_id) from error
-    except (RequestFailedError, BotoCoreError, HTTPError, OSError) as error:
-        code = error.code if isinstance(error, RequestFailedError) else type(error).__name__
+    # RuntimeError is what botocore raises when it is given credentials that are expired.
+    except (RequestFailedError, BotoCoreError, HTTPError, OSError, RuntimeError) as error:
+        code = error.code if isinstance(error, RequestFailedError) else exception_code(error)
         msg = f"{operation} failed: {code}"
         raise ServiceError(msg, operation=operation, code=code, image_set_id=image_set_id) from error
 
 
 def _read(body: Any) -> bytes:
-    """A streaming body. The read timeout is for each piece of it: one that trickles in must end, too."""
+    """A streaming body."""
     raw = getattr(body, "_raw_stream", body)  # botocore's wrapper reads whole pieces only
     if not hasattr(raw, "read1"):
         return bytes(body.read())
-    latest = time.monotonic() + BODY_SECONDS
-    pieces = []
-    while piece := raw.read1(_PIECE):
-        pieces.append(piece)
-        if time.monotonic() > latest:
-            body.close()
-            raise RequestFailedError("BodyTimeout", transient=True)
-    return b"".join(pieces)
+    try:
+        return read_pieces(raw.read1)
+    except TimeoutError:
+        body.close()
+        raise

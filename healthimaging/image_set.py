@@ -9,7 +9,7 @@ from healthimaging.errors import HealthImagingError
 from healthimaging.frames.fetching import WORKERS, Frame, fetch_frames
 from healthimaging.header import read_header
 from healthimaging.metadata import ImageSetMetadata
-from healthimaging.reading import read_datasets, read_volumes
+from healthimaging.reading import chosen_series, read_datasets, read_volumes
 from healthimaging.reference import ImageSetRef
 from healthimaging.timings import ProgressCallback, Stopwatch, Timings
 from healthimaging.volumes.slices import SPACING_TOLERANCE
@@ -65,7 +65,7 @@ class ImageSet:
             datastore_id: The datastore.
             image_set_id: The image set.
             version: The version to open; the latest when None.
-            workers: Frames fetched and decoded at once by the methods of this object.
+            workers: Requests for frames under way at once; a client has 32 at most.
 
         Raises:
             ImageSetNotFoundError: It does not exist, is deleted, or has no such version.
@@ -88,6 +88,11 @@ class ImageSet:
             workers=workers,
             stopwatch=stopwatch,
         )
+
+    def __repr__(self) -> str:
+        series, instances = len(self.metadata.series), len(self.metadata.instances)
+        kind = "primary" if self.is_primary else "not primary"
+        return f"ImageSet({self.ref}, {kind}, {series} series, {instances} instances)"
 
     @property
     def timings(self) -> Timings:
@@ -138,6 +143,7 @@ class ImageSet:
             progress: Is told of every frame.
 
         Raises:
+            SeriesNotFoundError: The series that is wanted is not here.
             VolumeError: Frames of a series are neither one quantity nor RGB, or none.
             GeometryError: A series' slices do not make a regular grid; the subclass says why.
             FrameError: A frame cannot be delivered.
@@ -145,11 +151,7 @@ class ImageSet:
         try:
             return read_volumes(
                 self._client,
-                [
-                    series
-                    for series in self.metadata.series.values()
-                    if series_instance_uid in (None, series.series_instance_uid)
-                ],
+                chosen_series(self.metadata.series.values(), series_instance_uid),
                 spacing_tolerance=spacing_tolerance,
                 resample=resample,
                 level=level,

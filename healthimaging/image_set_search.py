@@ -11,6 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from healthimaging.errors import ServiceError
 from healthimaging.reference import ImageSetRef
+from healthimaging.refusals import exception_code
 
 PAGE = 50
 """Largest page of SearchImageSets."""
@@ -73,15 +74,13 @@ def _summaries(client: Any, datastore_id: str, attribute: Mapping[str, str]) -> 
     while True:
         try:
             answer = client.search_image_sets(**request)
-        except (ClientError, BotoCoreError, HTTPError, OSError) as error:
-            code = type(error).__name__
-            if isinstance(error, ClientError):
-                code = str(error.response.get("Error", {}).get("Code", "Unknown"))
-            msg = f"{_OPERATION} failed: {code}"
-            raise ServiceError(msg, operation=_OPERATION, code=code) from error
         except (AttributeError, TypeError, ValueError, RecursionError) as error:  # of botocore's parser
             msg = f"The answer to {_OPERATION} is not what the service documents"
             raise ServiceError(msg, operation=_OPERATION, code="MalformedAnswer") from error
+        except (ClientError, BotoCoreError, HTTPError, OSError, RuntimeError) as error:
+            code = exception_code(error)
+            msg = f"{_OPERATION} failed: {code}"
+            raise ServiceError(msg, operation=_OPERATION, code=code) from error
         yield from answer.get("imageSetsMetadataSummaries") or []
         token = answer.get("nextToken")
         if not token:

@@ -37,6 +37,9 @@ class Attributes:
     vrs: Mapping[str, Any]
     """Value representations that the dictionary cannot give (`DICOMVRs`)."""
 
+    def __repr__(self) -> str:
+        return f"Attributes({len(self.values)} values)"  # none of which a log may have
+
     def get(self, keyword: str) -> Any:
         """The value as it stands in the document; None when absent."""
         return self.values.get(keyword)
@@ -59,6 +62,9 @@ class Attributes:
 
     def integer(self, keyword: str) -> int | None:
         """First value as an integer; also from the text of an IS or a whole DS."""
+        value = self.values.get(keyword)
+        if type(value) is int:  # US and UL are numbers in the document
+            return value
         number = self.decimal(keyword)
         return int(number) if number is not None and number.is_integer() else None
 
@@ -107,7 +113,7 @@ class InstanceRecord:
     sop_instance_uid: str
     series_instance_uid: str
     attributes: Attributes
-    frames: tuple[FrameRecord, ...]
+    frames: tuple[FrameRecord, ...] = field(repr=False)
     transfer_syntax_uid: str
     checksum_type: str | None
     """`DECOMPRESSED` when the checksums are over decoded pixels; None in documents from before it existed."""
@@ -119,7 +125,7 @@ class SeriesRecord:
 
     series_instance_uid: str
     attributes: Attributes
-    instances: Mapping[str, InstanceRecord]
+    instances: Mapping[str, InstanceRecord] = field(repr=False)
     """By SOP Instance UID, in the document's order, which says nothing about slice order."""
 
 
@@ -133,7 +139,7 @@ class ImageSetMetadata:
     study: Attributes
     series: Mapping[str, SeriesRecord]
     """By Series Instance UID."""
-    document: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False)
     """The JSON document itself."""
 
     @property
@@ -166,7 +172,8 @@ class ImageSetMetadata:
         """Reads the decoded JSON document.
 
         Raises:
-            MetadataError: A level that must be an object is not, or an identifier is missing.
+            MetadataError: A level that must be an object is not, an identifier is missing, or identifiers
+                contradict each other.
         """
         root = _mapping(document, "the document", image_set_id=None)
         image_set_id = root.get("ImageSetID")
@@ -177,7 +184,7 @@ class ImageSetMetadata:
         patient = _mapping(root.get("Patient"), "Patient", image_set_id=image_set_id)
         study = _mapping(root.get("Study"), "Study", image_set_id=image_set_id)
         series = _mapping(study.get("Series"), "Study.Series", image_set_id=image_set_id)
-        return cls(
+        metadata = cls(
             datastore_id=datastore_id,
             image_set_id=image_set_id,
             patient=_attributes(patient, "Patient", image_set_id=image_set_id),
@@ -188,6 +195,52 @@ class ImageSetMetadata:
             },
             document=root,
         )
+        _require_one_identity(metadata)
+        return metadata
+
+
+def _require_one_identity(metadata: ImageSetMetadata) -> None:
+    """Attributes say who an instance is, and so do the levels that it is filed under: they must agree."""
+    filed: dict[str, str | None] = {
+        "PatientID": metadata.patient.text("PatientID"),
+        "StudyInstanceUID": metadata.study_instance_uid,
+    }
+    seen: set[str] = set()
+    for series_uid, series in metadata.series.items():
+        filed["SeriesInstanceUID"] = series_uid
+        _require_identity(series.attributes, filed, image_set_id=metadata.image_set_id, series=series_uid)
+        for uid, instance in series.instances.items():
+            _require_identity(
+                instance.attributes,
+                {**filed, "SOPInstanceUID": uid},
+                image_set_id=metadata.image_set_id,
+                series=series_uid,
+                instance=uid,
+            )
+            if uid in seen:
+                msg = "The instance is in another series, too"
+                raise MetadataError(msg, image_set_id=metadata.image_set_id, sop_instance_uid=uid)
+            seen.add(uid)
+
+
+def _require_identity(
+    attributes: Attributes,
+    filed: Mapping[str, str | None],
+    *,
+    image_set_id: str,
+    series: str,
+    instance: str | None = None,
+) -> None:
+    for keyword, expected in filed.items():
+        if keyword not in attributes.values:
+            continue
+        found = attributes.text(keyword)
+        if found is not None and expected is not None and found != expected:
+            # Without the two: one may be the ID of a patient.
+            msg = f"{keyword} is not that of what it is filed under"
+            raise MetadataError(
+                msg, image_set_id=image_set_id, series_instance_uid=series, sop_instance_uid=instance
+            )
 
 
 def _mapping(value: Any, name: str, *, image_set_id: str | None) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ class ImageSetReader(ImageReader):
         accept_incomplete: As `ImageSet.volumes`.
         choose: Which volume is wanted of image sets that hold several, such as echoes or a localizer: a
             function that workers can import, given all of them. None refuses such image sets.
-        workers: Frames fetched and decoded at once.
+        workers: As `ImageSet.open`.
     """
 
     def __init__(

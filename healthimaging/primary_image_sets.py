@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from healthimaging.errors import DuplicateInstanceError, MetadataError, MixedPatientsError
-from healthimaging.frames.fetching import CANCEL_SECONDS
 from healthimaging.image_set import ImageSet
 from healthimaging.image_set_search import FoundImageSet
 from healthimaging.metadata import ImageSetMetadata, SeriesRecord
 from healthimaging.reference import ImageSetRef
+from healthimaging.threads import leave
 from healthimaging.timings import Stopwatch
 
 OPENED_AT_ONCE = 8
@@ -56,9 +56,7 @@ def _side_by_side(
         return [future.result() for future in futures]
     finally:
         # After an error nobody waits for a header that has stalled; its thread ends with its attempts.
-        running = [future for future in futures if not future.cancel()]
-        stalled = wait(running, timeout=CANCEL_SECONDS).not_done
-        pool.shutdown(wait=not stalled, cancel_futures=True)
+        leave(pool, futures)
 
 
 def _order(image_set: ImageSet) -> tuple[tuple[bool, int, str], str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from healthimaging.dicom.frame_counts import require_all_frames
-from healthimaging.errors import HealthImagingError
+from healthimaging.errors import HealthImagingError, SeriesNotFoundError
 from healthimaging.frames.codecs import FrameLayout, PixelArray
+from healthimaging.frames.counts import require_all_frames
 from healthimaging.frames.fetching import FrameReading, frames_of, read_frames
 from healthimaging.metadata import ImageSetMetadata, InstanceRecord, SeriesRecord
 from healthimaging.timings import ProgressCallback, Stopwatch
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from healthimaging.dicom.datasets import DatasetBuilder
     from healthimaging.dicom.elements import BulkReader
     from healthimaging.dicomweb.client import DicomWeb
+
+
+def chosen_series(series: Iterable[SeriesRecord], series_instance_uid: str | None) -> list[SeriesRecord]:
+    """The one series that is wanted; every series when None.
+
+    Raises:
+        SeriesNotFoundError: It is not among them.
+    """
+    series = list(series)
+    found = [one for one in series if series_instance_uid in (None, one.series_instance_uid)]
+    if series_instance_uid is not None and not found:
+        msg = f"The series is not among the {len(series)} that were opened"
+        raise SeriesNotFoundError(msg, series_instance_uid=series_instance_uid)
+    return found
 
 
 def read_volumes(
@@ -110,10 +125,13 @@ def read_datasets(
         progress=progress,
         stopwatch=stopwatch,
     )
-    builder = DatasetBuilder(metadata, bulk=bulk or _bulk_reader(client, metadata.datastore_id))
     built = []
     wanted = [frame for instance in instances for frame in frames_of(instance)]
-    with closing(read_frames(client, wanted, reading)) as frames:
+    with (
+        closing(read_frames(client, wanted, reading)) as frames,
+        _bulk_reader(client, metadata.datastore_id) as read_bulk,
+    ):
+        builder = DatasetBuilder(metadata, bulk=bulk or read_bulk)
         for instance in instances:
             # While it is built the frames are under way.
             dataset = _built(builder, instance)
@@ -159,15 +177,15 @@ class _Scratch(threading.local):
         return self._array
 
 
-def _bulk_reader(client: Any, datastore_id: str) -> BulkReader:
+@contextmanager
+def _bulk_reader(client: Any, datastore_id: str) -> Iterator[BulkReader]:
     """Reads large values over DICOMweb; nothing is connected until there is one."""
-    opened: list[DicomWeb] = []
+    with ExitStack() as opened:
 
-    def read(uri: str) -> bytes:
-        from healthimaging.dicomweb.client import DicomWeb
+        @cache
+        def web() -> DicomWeb:
+            from healthimaging.dicomweb.client import DicomWeb
 
-        if not opened:
-            opened.append(DicomWeb(client, datastore_id))
-        return opened[0].retrieve_bulk_data(uri)
+            return opened.enter_context(DicomWeb(client, datastore_id))
 
-    return read
+        yield lambda uri: web().retrieve_bulk_data(uri)

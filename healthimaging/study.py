@@ -18,7 +18,7 @@ from healthimaging.primary_image_sets import (
     require_study,
     series_order,
 )
-from healthimaging.reading import read_datasets, read_volumes
+from healthimaging.reading import chosen_series, read_datasets, read_volumes
 from healthimaging.reference import ImageSetRef
 from healthimaging.timings import ProgressCallback, Stopwatch, Timings
 from healthimaging.volumes.slices import SPACING_TOLERANCE
@@ -26,6 +26,8 @@ from healthimaging.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from healthimaging.dicom.elements import BulkReader
 
 
 class _ImageSets:
@@ -57,6 +59,13 @@ class _ImageSets:
         self.non_primary = tuple(non_primary)
         self.headers = tuple(headers)
 
+    def _repr(self, uid: str) -> str:
+        sets, others = len(self.image_sets), len(self.non_primary)
+        return (
+            f"{type(self).__name__}({uid}, {len(self.headers)} series in {sets} primary image sets, "
+            f"{others} not primary)"
+        )
+
     @property
     def timings(self) -> Timings:
         """Where the time went, summed over the headers and everything that was read through this object."""
@@ -74,11 +83,18 @@ class _ImageSets:
             stopwatch=self._stopwatch,
         )
 
-    def datasets(self, *, pixels: bool = True, progress: ProgressCallback | None = None) -> list[Dataset]:
+    def datasets(
+        self,
+        *,
+        pixels: bool = True,
+        bulk: BulkReader | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> list[Dataset]:
         """Complete pydicom datasets, series after series, each as `ImageSet.datasets` gives them.
 
         Args:
             pixels: As in `ImageSet.datasets`.
+            bulk: As in `ImageSet.datasets`.
             progress: Is told of every frame; for each series anew.
         """
         return [
@@ -88,6 +104,7 @@ class _ImageSets:
                 self._client,
                 header,
                 pixels=pixels,
+                bulk=bulk,
                 workers=self._workers,
                 progress=progress,
                 stopwatch=self._stopwatch,
@@ -159,7 +176,7 @@ class Series(_ImageSets):
             client: boto3 `medical-imaging` client, best from `healthimaging.connect`.
             datastore_id: The datastore.
             series_instance_uid: Series Instance UID.
-            workers: Frames fetched and decoded at once by the methods of this object.
+            workers: Requests for frames under way at once; a client has 32 at most.
 
         Raises:
             SeriesNotFoundError: No primary image set holds it; `non_primary` has those that are not primary.
@@ -185,6 +202,9 @@ class Series(_ImageSets):
         return cls(
             client, series_instance_uid, opened, non_primary=others, workers=workers, stopwatch=stopwatch
         )
+
+    def __repr__(self) -> str:
+        return self._repr(self.series_instance_uid)
 
     def volumes(
         self,
@@ -250,7 +270,7 @@ class Study(_ImageSets):
             client: boto3 `medical-imaging` client, best from `healthimaging.connect`.
             datastore_id: The datastore.
             study_instance_uid: Study Instance UID.
-            workers: Frames fetched and decoded at once by the methods of this object.
+            workers: Requests for frames under way at once; a client has 32 at most.
 
         Raises:
             StudyNotFoundError: No primary image set holds it; `non_primary` has those that are not primary.
@@ -272,6 +292,9 @@ class Study(_ImageSets):
         return cls(
             client, study_instance_uid, opened, non_primary=others, workers=workers, stopwatch=stopwatch
         )
+
+    def __repr__(self) -> str:
+        return self._repr(self.study_instance_uid)
 
     def series(self) -> Iterator[Series]:
         """Yields the series, by series number and UID; no more headers are read.
@@ -300,12 +323,8 @@ class Study(_ImageSets):
         All of them are in memory at once, and a series that is no volume (a report) is an error: `series`
         gives one after the other.
         """
-        wanted = [
-            series
-            for header in self.headers
-            for series in header.series.values()
-            if series_instance_uid in (None, series.series_instance_uid)
-        ]
+        every = [series for header in self.headers for series in header.series.values()]
+        wanted = chosen_series(every, series_instance_uid)
         return self._volumes(
             wanted,
             spacing_tolerance=spacing_tolerance,

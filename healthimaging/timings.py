@@ -31,7 +31,7 @@ class Timings:
     """Sums over everything that was read; seconds of threads that work side by side are added up."""
 
     header_seconds: float = 0.0
-    """Until the header was there: two requests and parsing."""
+    """Until the header was there: its requests, and parsing."""
     fetch_seconds: float = 0.0
     """Of threads that waited for frames from the service, attempts that failed included."""
     decode_seconds: float = 0.0

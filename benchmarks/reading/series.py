@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from benchmarks.reading.archive import Archive
 from benchmarks.reading.reader import Stored
 from benchmarks.report import Progress
-from healthimaging import DicomWeb
 from workbench.demo.ct_series import LOWEST_HU, ct_datasets
 from workbench.demo.nrrd_volume import CtVolume, read_nrrd
 from workbench.demo.patients import Patient
@@ -33,15 +32,12 @@ def chest_ct(name: str, progress: Progress) -> CtVolume:
     return read_nrrd(fetch(progress=progress) / f"{name}_image.nrrd")
 
 
-def store_series(client: Any, *, datastore_id: str, volume: CtVolume, instances: int) -> Series:
-    """Store a series of so many slices; a volume that has fewer is repeated, going on upwards."""
+def store_series(archive: Archive, *, volume: CtVolume, instances: int) -> Series:
+    """Import a series of so many slices; a volume that has fewer is repeated, going on upwards."""
     repeats = -(-instances // len(volume.array))
     array = np.concatenate([volume.array] * repeats)[:instances]
     datasets = ct_datasets(CtVolume(array=array, affine=volume.affine), _patient(instances))
-    outcomes = DicomWeb(client, datastore_id).store(datasets)
-    refused = [outcome for outcome in outcomes if not outcome.stored]
-    if refused:
-        raise RuntimeError(f"{len(refused)} of {instances} instances were not stored: {refused[0]}")
+    image_set_id = archive.import_series(datasets)
     uids = [str(dataset.SOPInstanceUID) for dataset in datasets]
     hounsfield = {
         uid: _digest(pixels.astype("<i2").tobytes()) for uid, pixels in zip(uids, array, strict=True)
@@ -51,10 +47,7 @@ def store_series(client: Any, *, datastore_id: str, volume: CtVolume, instances:
         for uid, pixels in zip(uids, array, strict=True)
     }
     return Series(
-        stored=Stored(
-            datastore_id=datastore_id,
-            image_set_id=_image_set(client, datastore_id, str(datasets[0].SeriesInstanceUID)),
-        ),
+        stored=Stored(datastore_id=archive.datastore_id, image_set_id=image_set_id),
         instances=instances,
         decoded_bytes=array.nbytes,
         digests={"arrays": hounsfield, "datasets": stored_values, "datasets, new client": stored_values},
@@ -71,13 +64,6 @@ def _patient(instances: int) -> Patient:
         accession_number=f"BENCH-{instances}",
         study_date="20000101",
     )
-
-
-def _image_set(client: Any, datastore_id: str, series_instance_uid: str) -> str:
-    filters = [{"operator": "EQUAL", "values": [{"DICOMSeriesInstanceUID": series_instance_uid}]}]
-    answer = client.search_image_sets(datastoreId=datastore_id, searchCriteria={"filters": filters})
-    (found,) = answer["imageSetsMetadataSummaries"]
-    return str(found["imageSetId"])
 
 
 def _digest(data: bytes) -> str:

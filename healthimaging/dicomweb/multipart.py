@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from healthimaging.errors import DicomWebAnswerError
 
@@ -20,7 +20,7 @@ class Part:
 
     headers: Mapping[str, str]
     """By name in lower case."""
-    data: bytes
+    data: bytes = field(repr=False)
 
     @property
     def content_type(self) -> str:

@@ -6,14 +6,10 @@ is passed in.
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -26,7 +22,8 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import IncompleteRead
 
 from healthimaging.errors import DicomWebAnswerError, DicomWebError
-from healthimaging.frames.retries import ATTEMPTS, THROTTLING_CODES, TRANSIENT_STATUS
+from healthimaging.frames.retries import ATTEMPTS
+from healthimaging.refusals import THROTTLING_CODES, TRANSIENT_STATUS, error_code, retry_after
 
 LONGEST_PAUSE = 20.0
 """Seconds between two attempts, unless the service names more in Retry-After."""
@@ -35,7 +32,6 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for a connection; also for the service to take the next piece of a request's body."""
 
 _CHUNK = 256 * 1024
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]{2,79}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +41,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     """Names are compared without regard to case."""
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def content_type(self) -> str:
@@ -54,20 +50,8 @@ class Answer:
 
     @property
     def error_code(self) -> str | None:
-        """The service's error code, such as `AccessDeniedException`; None when the answer has none.
-
-        The message beside it is never read: it may quote values of the request.
-        """
-        code = self.headers.get("x-amzn-ErrorType") or ""
-        if not code:
-            try:
-                document = json.loads(self.body)
-            except (ValueError, RecursionError):
-                return None
-            fields = document if isinstance(document, dict) else {}
-            code = str(next((fields[key] for key in ("__type", "code", "Code") if fields.get(key)), ""))
-        code = code.split(":")[0].rsplit("#", 1)[-1]
-        return code if _CODE.fullmatch(code) else None
+        """The service's error code, such as `AccessDeniedException`; None when the answer has none."""
+        return error_code(self.headers, self.body)
 
 
 class SignedRequests:
@@ -141,7 +125,7 @@ class SignedRequests:
                     return answer
                 failure = refusal(operation, answer)
                 transient = answer.status in TRANSIENT_STATUS or answer.error_code in THROTTLING_CODES
-                wanted_pause = _retry_after(answer.headers)
+                wanted_pause = retry_after(answer.headers) or 0.0
             # Full jitter: clients that were refused together must not come back together.
             longest = min(LONGEST_PAUSE, 0.1 * 2**attempt)
             pause = wanted_pause + random.uniform(0, longest)  # noqa: S311 - jitter, not a secret
@@ -174,7 +158,7 @@ class SignedRequests:
         try:
             credentials = self._credentials and self._credentials.get_frozen_credentials()
             SigV4Auth(credentials, "medical-imaging", self._region).add_auth(request)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, RuntimeError) as error:
             code = type(error).__name__
             msg = f"{operation} cannot be signed: {code}"
             raise DicomWebError(msg, code=code) from None
@@ -208,16 +192,3 @@ def refusal(operation: str, answer: Answer) -> DicomWebError:
     code = answer.error_code
     msg = f"{operation} failed: HTTP {answer.status}" + (f" {code}" if code else "")
     return DicomWebError(msg, status=answer.status, code=code)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the service asks to wait for: a number or a date (RFC 9110 section 10.2.3)."""
-    text = (headers.get("Retry-After") or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return 0.0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

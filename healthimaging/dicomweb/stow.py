@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom import Dataset
@@ -44,7 +44,7 @@ class EncodedInstance:
 
     sop_class_uid: str
     sop_instance_uid: str
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 class Stow:

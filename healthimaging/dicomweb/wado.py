@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,6 +28,7 @@ from healthimaging.dicomweb.qido import (
 )
 from healthimaging.dicomweb.signed_requests import Answer
 from healthimaging.errors import DicomWebAnswerError, DicomWebError
+from healthimaging.threads import leave
 
 FRAMES_A_REQUEST = 64
 """Frame numbers in one URL."""
@@ -48,7 +49,7 @@ class RetrievedFrame:
     """Counted from 1 within the instance."""
     transfer_syntax_uid: str | None
     """Of `data`; None where the answer does not say."""
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 class Wado(Qido):
@@ -303,4 +304,4 @@ def _concurrently(work: Callable[[str], Dataset], items: Iterable[str], at_once:
         while under_way:
             yield under_way.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        leave(pool, under_way)

@@ -1,3 +1,4 @@
 """Frames: requested, decoded, verified.
 
-Nothing is imported here: `healthimaging.client` needs the transport without the decoders."""
+Nothing is imported here: `healthimaging.client` needs the transport without the decoders.
+"""

@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from healthimaging.frames.codestream import read_codestream
+from healthimaging.frames.codestream import Codestream, read_codestream
 from healthimaging.metadata import Attributes
 
 PixelArray = npt.NDArray[np.generic]
@@ -106,10 +106,10 @@ class Codec:
     """
     checksum_over_pixels: bool
     """Whether the checksum is over the decoded pixels (little endian) rather than over the stored bytes."""
-    announces: Callable[[bytes], tuple[int, ...]] | None = None
-    """Shape of the whole frame as the stream's own header has it; raises ValueError where that cannot be."""
-    reduce: Callable[[bytes, FrameLayout, int], PixelArray] | None = None
-    """As `decode`, at a lower resolution that the stream itself holds; takes the layout of that level."""
+    announces: Callable[[bytes], Codestream] | None = None
+    """What the stream's own header says of the whole frame; raises ValueError where that cannot be."""
+    reduce: Callable[[bytes, int], PixelArray] | None = None
+    """As `decode`, at a level: a lower resolution that the stream itself holds."""
     undoes: frozenset[str] = frozenset()
     """Values of PhotometricInterpretation whose colour transform decoding undoes: the pixels are RGB
     afterwards.
@@ -117,17 +117,11 @@ class Codec:
 
 
 def _htj2k(data: bytes, layout: FrameLayout, out: PixelArray | None) -> PixelArray:
-    # Into the array only where the stream has its type: else its bits could be taken for other numbers.
-    fits = out is not None and out.flags.c_contiguous and read_codestream(data).dtype == out.dtype
-    decoded: PixelArray = imagecodecs.htj2k_decode(data, out=out if fits else None)
+    decoded: PixelArray = imagecodecs.htj2k_decode(data, out=out)
     return decoded
 
 
-def _codestream_shape(data: bytes) -> tuple[int, ...]:
-    return read_codestream(data).shape
-
-
-def _htj2k_reduced(data: bytes, layout: FrameLayout, level: int) -> PixelArray:
+def _htj2k_reduced(data: bytes, level: int) -> PixelArray:
     decoded: PixelArray = imagecodecs.htj2k_decode(data, skipres=level)
     return decoded
 
@@ -207,7 +201,7 @@ CODECS: Mapping[str, Codec] = {
         decode=_htj2k,
         reduce=_htj2k_reduced,
         checksum_over_pixels=True,
-        announces=_codestream_shape,
+        announces=read_codestream,
         undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.202": Codec(
@@ -215,7 +209,7 @@ CODECS: Mapping[str, Codec] = {
         decode=_htj2k,
         reduce=_htj2k_reduced,
         checksum_over_pixels=True,
-        announces=_codestream_shape,
+        announces=read_codestream,
         undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.203": Codec(
@@ -229,7 +223,7 @@ CODECS: Mapping[str, Codec] = {
         name="JPEG 2000 lossless",
         decode=_jpeg2000,
         checksum_over_pixels=True,
-        announces=_codestream_shape,
+        announces=read_codestream,
         undoes=_JPEG_2000_COLOURS,
     ),
     "1.2.840.10008.1.2.4.91": Codec(

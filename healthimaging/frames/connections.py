@@ -7,18 +7,19 @@ much, of an interpreter that only one thread can have (`make bench ONLY=connecto
 from __future__ import annotations
 
 import http.client
-import os
+import io
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 CONNECTIONS = 32
-"""Connections that stay open while nobody uses them: at least one a frame worker."""
+"""Connections of a client that stay open, and the most requests for frames that it has under way at once."""
 
 BODY_SECONDS = 30.0
 """The longest that the body of one answer may take; the read timeout is for each piece of it."""
@@ -97,7 +98,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class Connections:
@@ -111,7 +112,6 @@ class Connections:
         self.endpoint = endpoint
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
-        self._process = os.getpid()
 
     def post(self, path: str, *, body: bytes, headers: Mapping[str, str], until: Cancellation) -> Answer:
         """Sends one request and reads its answer.
@@ -135,7 +135,8 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        if response.will_close:
+        if response.will_close or response.status < 200:
+            # After an interim answer comes another one, which is to the same request.
             connection.close()
         else:
             self._give(connection)
@@ -152,11 +153,15 @@ class Connections:
         for connection in idle:
             connection.close()
 
+    def after_fork(self) -> None:
+        """To be called in a forked process: two must not read answers from one connection.
+
+        What a thread of the parent held, the lock included, nobody gives back here.
+        """
+        self._idle, self._lock = [], threading.Lock()
+
     def _take(self) -> http.client.HTTPConnection:
         with self._lock:
-            if self._process != os.getpid():
-                # In a forked process: two must not read answers from one connection.
-                self._idle, self._process = [], os.getpid()
             # The one that was used last: it is the least likely to have been closed.
             while self._idle:
                 connection = self._idle.pop()
@@ -167,7 +172,7 @@ class Connections:
 
     def _give(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            if len(self._idle) < CONNECTIONS and self._process == os.getpid():
+            if len(self._idle) < CONNECTIONS:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -179,6 +184,7 @@ class Connections:
             if at.tls is None
             else http.client.HTTPSConnection(at.host, at.port, timeout=at.connect_timeout, context=at.tls)
         )
+        connection.response_class = _Response
         try:
             connection.connect()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -189,6 +195,47 @@ class Connections:
         return connection
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer that is there within the read timeout and `BODY_SECONDS`, or is an error."""
+
+    def __init__(self, connection: socket.socket, *args: Any, **options: Any) -> None:
+        limited = _Limited(connection)
+        super().__init__(limited, *args, **options)  # type: ignore[arg-type]  # it makes a file of it only
+
+
+class _Limited(io.RawIOBase):
+    """What arrives over a connection until a moment at the latest.
+
+    The timeout of a socket is for each piece, and whoever reads status, headers or trailers waits for as many
+    pieces as come.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        # As a file of its own, which keeps the socket open until the body is read.
+        self._received = connection.makefile("rb", buffering=0)
+        self._timeout = float(connection.gettimeout() or 0)
+        self._latest = time.monotonic() + self._timeout + BODY_SECONDS
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What `http.client` reads from."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._latest - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("An answer takes too long")
+        self._connection.settimeout(min(left, self._timeout))
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
 def _closed_by_peer(idle: socket.socket) -> bool:
     """Whether an idle connection has ended, or holds bytes that nobody asked for."""
     poll = select.poll()
@@ -196,14 +243,26 @@ def _closed_by_peer(idle: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _body(response: http.client.HTTPResponse) -> bytes:
+def read_pieces(read1: Callable[[int], bytes]) -> bytes:
+    """Reads a body to its end. The read timeout is for each piece of it: one that trickles in must end, too.
+
+    Args:
+        read1: Gives what has arrived, at most so many bytes, and nothing at the end.
+
+    Raises:
+        TimeoutError: It takes longer than `BODY_SECONDS`.
+    """
     latest = time.monotonic() + BODY_SECONDS
     pieces = []
-    while piece := response.read1(_PIECE):
+    while piece := read1(_PIECE):
         pieces.append(piece)
         if time.monotonic() > latest:
             raise TimeoutError("The body of an answer takes too long")
-    body = b"".join(pieces)
+    return b"".join(pieces)
+
+
+def _body(response: http.client.HTTPResponse) -> bytes:
+    body = read_pieces(response.read1)
     if response.length:  # what is missing of the length that was announced
         raise http.client.IncompleteRead(b"", response.length)
     response.close()  # lets the connection take the next request

@@ -35,8 +35,9 @@ def decode_frame(
         number: The frame's number, from 1.
         record: What the metadata says of the frame.
         level: How often rows and columns are halved: pixel (r, c) of level n lies at (r 2^n, c 2^n) of the
-            full resolution. HTJ2K gives its own lower resolution, other syntaxes every 2^n-th pixel. Where
-            the metadata has no checksum for the level, the full resolution is decoded, too, and verified.
+            full resolution. HTJ2K gives its own lower resolution, other syntaxes and signed pixels in
+            unsigned streams every 2^n-th pixel. Where the metadata has no checksum for the level, the full
+            resolution is decoded, too, and verified.
         out: Array to decode into, of the frame's shape and type; is used only where that saves a copy.
 
     Returns:
@@ -69,6 +70,7 @@ def decode_frame(
     if not over_pixels and (checksum := _crc32_bytes(data)) != record.checksum:
         msg = f"The stored bytes have CRC32 {checksum}, the metadata says {record.checksum}"
         raise FrameChecksumError(msg, **where)
+    fits = False
     if over_pixels and codec.announces is not None:
         # Nothing has vouched for these bytes yet.
         try:
@@ -76,25 +78,30 @@ def decode_frame(
         except ValueError as error:
             msg = f"{codec.name} stream of {len(data)} bytes: {error}"
             raise FrameDecodeError(msg, **where) from error
-        if announced != layout.shape:
-            msg = f"The frame has shape {announced}, the header announces {layout.shape}"
+        if announced.shape != layout.shape:
+            msg = f"The frame has shape {announced.shape}, the header announces {layout.shape}"
             raise FrameLayoutError(msg, **where)
+        # Only an array of the stream's own type: in another its bits would be other numbers.
+        fits = out is not None and (out.shape, out.dtype) == (announced.shape, announced.dtype)
     if level == 0:
-        pixels, decoded = _pixels(codec, data, layout, out, where)
+        pixels, decoded = _pixels(codec, data, layout, out if fits else None, where)
         if over_pixels and record.checksum not in _checksums(pixels, decoded):
             msg = f"The decoded pixels have CRC32 {_crc32(pixels)}, the metadata says {record.checksum}"
             raise FrameChecksumError(msg, **where)
         return pixels
     reduced = layout.at_level(level)
-    if codec.reduce is None:
-        pixels = decode_frame(data, instance=instance, number=number, record=record)
-        return np.ascontiguousarray(pixels[:: 2**level, :: 2**level])
-    smaller, decoded = _pixels(codec, data, reduced, None, where, level=level)
-    known = record.reduced_checksums.get((reduced.rows, reduced.columns))
-    if over_pixels and known not in _checksums(smaller, decoded):
-        # A lower resolution is made of the same stream: where the whole of it is right, so is its part.
-        decode_frame(data, instance=instance, number=number, record=record)
-    return smaller
+    if codec.reduce is not None:
+        smaller, decoded = _pixels(codec, data, reduced, None, where, level=level)
+        # Where signed pixels are written as if unsigned, the stream's own lower resolutions are means of -1
+        # and 1 taken as 65535 and 1.
+        if not (layout.signed and decoded.dtype.kind == "u"):
+            known = record.reduced_checksums.get((reduced.rows, reduced.columns))
+            if over_pixels and known not in _checksums(smaller, decoded):
+                # A lower resolution is made of the same stream: where the whole is right, so is its part.
+                decode_frame(data, instance=instance, number=number, record=record)
+            return smaller
+    pixels = decode_frame(data, instance=instance, number=number, record=record)
+    return np.ascontiguousarray(pixels[:: 2**level, :: 2**level])
 
 
 def _pixels(
@@ -109,7 +116,7 @@ def _pixels(
     """(pixels in the announced type, pixels in the stream's own type), not verified yet."""
     try:
         if level and codec.reduce is not None:
-            decoded = codec.reduce(data, layout, level)
+            decoded = codec.reduce(data, level)
         else:
             decoded = codec.decode(data, layout, out)
     except Exception as error:  # decoders raise types of their own; every failure is this one error

@@ -1,8 +1,9 @@
 """Frames, fetched and decoded side by side.
 
-GetImageFrame allows 1000 requests a second, against 50 of DICOMweb, so frames are fetched with it. Threads
-fetch and decode: the decoders release the interpreter's lock. A bounded number of frames is under way at
-any time, so memory does not grow with the image set.
+GetImageFrame allows 1000 requests a second, against 50 of DICOMweb, so frames are fetched with it. Many
+threads fetch, which hides the latency; one a core decodes, because decoding takes memory, and releases the
+interpreter's lock. A bounded number of frames is under way at any time, so memory does not grow with the
+image set.
 """
 
 from __future__ import annotations
@@ -12,31 +13,32 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
-from threading import Semaphore
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
-from healthimaging.dicom.frame_counts import require_all_frames
-from healthimaging.errors import FrameChecksumError, FrameDecodeError, FrameUnavailableError
+from healthimaging.errors import (
+    FrameChecksumError,
+    FrameDecodeError,
+    FrameError,
+    FrameLayoutError,
+    FrameUnavailableError,
+)
 from healthimaging.frames.codecs import PixelArray
 from healthimaging.frames.connections import Cancellation
+from healthimaging.frames.counts import require_all_frames
 from healthimaging.frames.decoding import decode_frame
 from healthimaging.frames.retries import RequestFailedError, retrying
 from healthimaging.frames.transport import FrameSource, frame_source
 from healthimaging.metadata import InstanceRecord
+from healthimaging.threads import leave
 from healthimaging.timings import ProgressCallback, Reporter, Stopwatch, Timings
 
-WORKERS = 16
+WORKERS = 24
 """Requests under way at once. They hide the latency, and stay far below the service's 1000 a second."""
 
-_DECODERS = os.cpu_count() or 1
-"""Threads beyond those: while as many decode, every request that is allowed is still under way."""
-
-CANCEL_SECONDS = 1.0
-"""How long a read that ends early waits for its threads, whose connections it breaks. One that is still
-connecting, or is in boto3, is left behind and ends when its request times out, without another attempt.
-"""
+_WAITING = 8
+"""Frames that may wait to be taken, so that a slow one does not stop the others."""
 
 Taken = TypeVar("Taken")
 
@@ -51,7 +53,7 @@ class Frame:
     """SOP Instance UID."""
     number: int
     """Counted from 1 within the instance, as DICOM does."""
-    pixels: PixelArray
+    pixels: PixelArray = field(repr=False)
     """(rows, columns), or (rows, columns, samples) for colour: stored values before any rescale."""
 
 
@@ -63,7 +65,7 @@ class FrameReading(Generic[Taken]):
         take: What is made of a frame, in the thread that decoded it.
         out: The array to decode a frame (instance, number) into, where that is possible; see `decode_frame`.
         level: As in `decode_frame`.
-        workers: Requests under way at once; as many frames again may wait to be taken.
+        workers: Requests under way at once; a few frames more may wait to be taken.
         progress: Is told of every frame.
         stopwatch: Adds up where the time goes.
     """
@@ -93,7 +95,7 @@ def fetch_frames(
         client: boto3 `medical-imaging` client.
         instances: Instances whose frames are wanted, of one or several image sets.
         level: As in `decode_frame`.
-        workers: Requests under way at once; as many frames again may wait to be taken.
+        workers: Requests under way at once; a few frames more may wait to be taken.
         progress: Is told of every frame.
         stopwatch: Adds up where the time goes.
 
@@ -120,20 +122,30 @@ def read_frames(
     client: Any, frames: Sequence[tuple[InstanceRecord, int]], reading: FrameReading[Taken]
 ) -> Generator[Taken]:
     """As `fetch_frames`, of single frames (instance, number), yielding what `reading.take` made of each."""
-    source = frame_source(client)
+    if reading.workers < 1:
+        msg = f"At least one request must be allowed, got workers={reading.workers}"
+        raise ValueError(msg)
     total = len(frames)
     reporter = Reporter(reading.progress, total=total)
     until = Cancellation()
-    requests = Semaphore(reading.workers)
-    threads = max(1, min(reading.workers + _DECODERS, total))
-    pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="frame")
-    under_way: deque[Future[_Delivered[Taken]]] = deque()
+    delivery = _Delivery(frame_source(client), reading, until)
+    fetchers = ThreadPoolExecutor(max(1, min(reading.workers, total)), thread_name_prefix="frame")
+    decoders = ThreadPoolExecutor(max(1, min(_cores(), total)), thread_name_prefix="frame decoder")
+    under_way: deque[Future[Future[_Delivered[Taken]]]] = deque()
+    decoding: set[Future[_Delivered[Taken]]] = set()
+
+    def fetch_one(instance: InstanceRecord, number: int) -> Future[_Delivered[Taken]]:
+        fetched = delivery.fetch(instance, number)
+        future = decoders.submit(delivery.decode, fetched)
+        decoding.add(future)
+        future.add_done_callback(decoding.discard)
+        return future
 
     begin = time.perf_counter()
     spent = Stopwatch()
 
     def taken() -> Taken:
-        delivered = under_way.popleft().result()
+        delivered = under_way.popleft().result().result()
         for stopwatch in (spent, reading.stopwatch):
             if stopwatch is not None:
                 stopwatch.add(**delivered.spent)
@@ -142,17 +154,16 @@ def read_frames(
 
     try:
         for instance, number in frames:
-            under_way.append(pool.submit(_deliver, source, instance, number, reading, requests, until))
-            if len(under_way) >= 2 * reading.workers:
+            under_way.append(fetchers.submit(fetch_one, instance, number))
+            if len(under_way) >= reading.workers + _WAITING:
                 yield taken()
         while under_way:
             yield taken()
     finally:
         # Nothing is under way after a read that came to its end.
         until.set()
-        running = [future for future in under_way if not future.cancel()]
-        stalled = wait(running, timeout=CANCEL_SECONDS).not_done
-        pool.shutdown(wait=not stalled, cancel_futures=True)
+        leave(fetchers, under_way)
+        leave(decoders, list(decoding))
         _log(frames, spent.timings, time.perf_counter() - begin)
 
 
@@ -176,6 +187,22 @@ def _log(frames: Sequence[tuple[InstanceRecord, int]], spent: Timings, seconds: 
     )
 
 
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fetched:
+    """The bytes of a frame, not verified."""
+
+    instance: InstanceRecord
+    number: int
+    data: bytes
+    attempts: int
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Delivered(Generic[Taken]):
     value: Taken
@@ -183,32 +210,32 @@ class _Delivered(Generic[Taken]):
     """What it adds to `Timings`."""
 
 
-def _deliver(
-    source: FrameSource,
-    instance: InstanceRecord,
-    number: int,
-    reading: FrameReading[Taken],
-    requests: Semaphore,
-    until: Cancellation,
-) -> _Delivered[Taken]:
-    """Fetches, decodes and takes one frame."""
-    record = instance.frames[number - 1]
-    attempts = 0
+class _Delivery(Generic[Taken]):
+    """The way of one frame: fetched, decoded and verified, taken."""
 
-    def attempt() -> bytes:
-        nonlocal attempts
-        attempts += 1
-        return source.get(
-            datastore_id=instance.datastore_id,
-            image_set_id=instance.image_set_id,
-            frame_id=record.frame_id,
-            until=until,
-        )
+    def __init__(self, source: FrameSource, reading: FrameReading[Taken], until: Cancellation) -> None:
+        self._source = source
+        self._reading = reading
+        self._until = until
 
-    def fetch() -> bytes:
+    def fetch(self, instance: InstanceRecord, number: int) -> _Fetched:
+        """The bytes, after as many attempts as it takes."""
+        source, frame_id = self._source, instance.frames[number - 1].frame_id
+        attempts = 0
+
+        def attempt() -> bytes:
+            nonlocal attempts
+            attempts += 1
+            return source.get(
+                datastore_id=instance.datastore_id,
+                image_set_id=instance.image_set_id,
+                frame_id=frame_id,
+                until=self._until,
+            )
+
+        begin = time.perf_counter()
         try:
-            with requests:
-                return retrying(attempt, pace=source.pace, until=until, attempts=source.attempts)
+            data = retrying(attempt, pace=source.pace, until=self._until, attempts=source.attempts)
         except RequestFailedError as failure:
             raise FrameUnavailableError(
                 f"The frame could not be read: GetImageFrame: {failure.code}",
@@ -217,39 +244,61 @@ def _deliver(
                 sop_instance_uid=instance.sop_instance_uid,
                 frame_number=number,
             ) from failure
-
-    def decode(data: bytes) -> PixelArray:
-        out = reading.out(instance, number) if reading.out is not None else None
-        return decode_frame(
-            data, instance=instance, number=number, record=record, level=reading.level, out=out
+        return _Fetched(
+            instance=instance,
+            number=number,
+            data=data,
+            attempts=attempts,
+            seconds=time.perf_counter() - begin,
         )
 
-    begin = time.perf_counter()
-    data = fetch()
-    fetched = time.perf_counter()
-    try:
-        pixels = decode(data)
-    except (FrameChecksumError, FrameDecodeError) as damaged:
-        if record.checksum is None:
-            raise
-        # Damaged in the archive or on the way: only another copy can tell.
+    def decode(self, fetched: _Fetched) -> _Delivered[Taken]:
+        """What is made of the frame once it is verified."""
+        begin = time.perf_counter()
+        again: _Fetched | None = None
         try:
-            again = fetch()
+            pixels = self._pixels(fetched)
+        except (FrameChecksumError, FrameDecodeError, FrameLayoutError) as damaged:
+            again = self._another(fetched, damaged)
+            pixels = self._pixels(again)
+        frame = Frame(instance_uid=fetched.instance.sop_instance_uid, number=fetched.number, pixels=pixels)
+        value = self._reading.take(frame)
+        last = again or fetched
+        return _Delivered(
+            value=value,
+            spent={
+                "fetch_seconds": fetched.seconds + (again.seconds if again else 0),
+                "decode_seconds": time.perf_counter() - begin - (again.seconds if again else 0),
+                "retries": fetched.attempts + (again.attempts if again else 0) - 1,
+                "frames": 1,
+                "stored_bytes": len(last.data),
+                "decoded_bytes": pixels.nbytes,
+            },
+        )
+
+    def _pixels(self, fetched: _Fetched) -> PixelArray:
+        instance, number, reading = fetched.instance, fetched.number, self._reading
+        return decode_frame(
+            fetched.data,
+            instance=instance,
+            number=number,
+            record=instance.frames[number - 1],
+            level=reading.level,
+            out=reading.out(instance, number) if reading.out is not None else None,
+        )
+
+    def _another(self, fetched: _Fetched, damaged: FrameError) -> _Fetched:
+        """Another copy of a damaged frame, which alone can tell whether the archive or the way is to blame.
+
+        Raises:
+            FrameError: `damaged`, where there is none, or it is the same.
+        """
+        if fetched.instance.frames[fetched.number - 1].checksum is None:
+            raise damaged
+        try:
+            again = self.fetch(fetched.instance, fetched.number)
         except FrameUnavailableError:
             raise damaged from None
-        if again == data:
-            raise
-        data = again
-        pixels = decode(data)
-    value = reading.take(Frame(instance_uid=instance.sop_instance_uid, number=number, pixels=pixels))
-    return _Delivered(
-        value=value,
-        spent={
-            "fetch_seconds": fetched - begin,
-            "decode_seconds": time.perf_counter() - fetched,
-            "retries": attempts - 1,
-            "frames": 1,
-            "stored_bytes": len(data),
-            "decoded_bytes": pixels.nbytes,
-        },
-    )
+        if again.data == fetched.data:
+            raise damaged
+        return again

@@ -22,15 +22,7 @@ longest that a request can take.
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 5.0
 
-TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
-"""HTTP status that the same request may not get a second time."""
-
-THROTTLING_CODES = frozenset(
-    {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"}
-)
-"""Error codes that mean "too many requests", whatever the HTTP status."""
-
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class RequestFailedError(Exception):
@@ -106,13 +98,13 @@ class Pace:
 
 
 def retrying(
-    attempt: Callable[[], Answer],
+    attempt: Callable[[], Result],
     *,
     pace: Pace,
     until: Cancellation,
     attempts: int = ATTEMPTS,
     seconds: float = RETRY_SECONDS,
-) -> Answer:
+) -> Result:
     """Calls `attempt` until it succeeds or there is no sense in another try.
 
     Args:

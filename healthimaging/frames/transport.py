@@ -11,13 +11,14 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import os
 import ssl
 import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
-from weakref import WeakKeyDictionary, finalize, ref
+from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -32,12 +33,13 @@ from botocore.httpsession import get_cert_path
 from urllib3.exceptions import HTTPError
 
 from healthimaging.frames.connections import CONNECTIONS, Answer, Cancellation, Connections, Endpoint
-from healthimaging.frames.retries import (
-    ATTEMPTS,
+from healthimaging.frames.retries import ATTEMPTS, Pace, RequestFailedError
+from healthimaging.refusals import (
     THROTTLING_CODES,
     TRANSIENT_STATUS,
-    Pace,
-    RequestFailedError,
+    error_code,
+    exception_code,
+    retry_after,
 )
 
 _LOGGER = logging.getLogger("healthimaging")
@@ -59,7 +61,9 @@ class FrameSource(Protocol):
         """
 
 
-_DIRECT: WeakKeyDictionary[Any, FrameSource] = WeakKeyDictionary()
+_DIRECT: WeakKeyDictionary[Any, DirectFrames] = WeakKeyDictionary()
+_MADE: WeakSet[DirectFrames] = WeakSet()
+"""Those that are in use, too: a read may outlive its client."""
 _LOCK = threading.Lock()
 
 
@@ -86,6 +90,7 @@ def send_directly(client: Any) -> None:
         return
     with _LOCK:
         _DIRECT[client] = direct
+        _MADE.add(direct)
     # Who closes the client, or forgets it, closes these connections, too.
     client.close = partial(_close, ref(client), connections)
     finalize(client, connections.close)
@@ -96,6 +101,16 @@ def _close(client: ref[Any], connections: Connections) -> None:
     if found is not None:
         type(found).close(found)
     connections.close()
+
+
+def _after_fork() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+    for source in _MADE:
+        source.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class ClientFrames:
@@ -117,12 +132,10 @@ class ClientFrames:
                 imageFrameInformation={"imageFrameId": frame_id},
             )
             body: bytes = answer["imageFrameBlob"].read()
-        except ClientError as error:
-            raise RequestFailedError(_client_error_code(error), transient=False) from error
         except (IncompleteReadError, HTTPClientError, HTTPError, OSError) as error:
-            raise RequestFailedError(type(error).__name__, transient=True) from error
-        except BotoCoreError as error:
-            raise RequestFailedError(type(error).__name__, transient=False) from error
+            raise RequestFailedError(exception_code(error), transient=True) from error
+        except (ClientError, BotoCoreError, RuntimeError) as error:
+            raise RequestFailedError(exception_code(error), transient=False) from error
         return body
 
 
@@ -160,23 +173,23 @@ class DirectFrames:
             raise _refused(answer)
         return answer.body
 
+    def after_fork(self) -> None:
+        """To be called in a forked process: reads of the parent, and the places they hold, are not here."""
+        self.pace = Pace(CONNECTIONS)
+        self._connections.after_fork()
+
     def _signed(self, path: str, body: bytes) -> dict[str, str]:
         if self._credentials is None:
             raise RequestFailedError(NoCredentialsError.__name__, transient=False)
         # Frozen, so that key, secret and token are of one moment while another thread refreshes them.
         try:
             credentials = self._credentials.get_frozen_credentials()
-        except ClientError as error:  # of the service that gives credentials
-            raise RequestFailedError(_client_error_code(error), transient=False) from error
-        except BotoCoreError as error:
-            raise RequestFailedError(type(error).__name__, transient=False) from error
+        # Of the service that gives credentials; botocore has no type of its own for those that are expired.
+        except (ClientError, BotoCoreError, RuntimeError) as error:
+            raise RequestFailedError(exception_code(error), transient=False) from error
         request: Any = AWSRequest("POST", self._connections.endpoint.url + path, data=body, headers=_HEADERS)
         SigV4Auth(credentials, self._service, self._region).add_auth(request)
         return dict(request.headers.items())
-
-
-def _client_error_code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "Unknown"))
 
 
 def _misconfigured(error: Exception) -> bool:
@@ -186,34 +199,14 @@ def _misconfigured(error: Exception) -> bool:
 
 def _refused(answer: Answer) -> RequestFailedError:
     """An answer that is not a frame."""
-    code = _error_code(answer)
+    code = error_code(answer.headers, answer.body) or f"HTTP {answer.status}"
     throttled = answer.status in (429, 503) or code in THROTTLING_CODES
     return RequestFailedError(
         code,
         transient=throttled or answer.status in TRANSIENT_STATUS,
         throttled=throttled,
-        retry_after=_seconds(answer.headers.get("retry-after")),
+        retry_after=retry_after(answer.headers),
     )
-
-
-def _error_code(answer: Answer) -> str:
-    """The code of a rest-json error: from the header, else from the body, else the HTTP status."""
-    code = answer.headers.get("x-amzn-errortype", "")
-    if not code:
-        try:
-            body = json.loads(answer.body)
-        except (ValueError, RecursionError):  # a page of HTML from whatever lies between
-            body = None
-        code = str(body.get("__type") or body.get("code") or "") if isinstance(body, dict) else ""
-    # "com.amazonaws.medicalimaging#ThrottlingException:http://..." names the exception in its middle.
-    return code.partition(":")[0].rpartition("#")[2] or f"HTTP {answer.status}"
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(0.0, float(text)) if text else None
-    except ValueError:  # a date
-        return None
 
 
 def _direct_endpoint(client: Any) -> Endpoint | None:

@@ -15,6 +15,13 @@ _RESCALED_MODALITIES = frozenset({"CT", "PT"})
 take 1 and 0 for missing ones would shift the HU of most scanners by 1024.
 """
 
+_RESCALED_CLASSES = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "2.2", "128", "128.1", "130")
+)
+"""The same by SOP class, for headers without Modality: CT and PET, their enhanced and legacy kinds (PS3.4
+section B.5).
+"""
+
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -176,7 +183,12 @@ def _rescale(
         item for group in groups for item in group.sequence("PixelValueTransformationSequence")
     ]
     place = transformations[0] if transformations else attributes
-    needed = attributes.text("Modality") in _RESCALED_MODALITIES
+    modality = attributes.text("Modality")
+    needed = (
+        attributes.text("SOPClassUID") in _RESCALED_CLASSES
+        if modality is None
+        else modality in _RESCALED_MODALITIES
+    )
     numbers = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
         number = place.decimal(keyword)

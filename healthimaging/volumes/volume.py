@@ -51,6 +51,15 @@ class Volume:
     unplaced_instance_uids: tuple[str, ...] = ()
     resampled: bool = False
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.array.shape))
+        spacing = " x ".join(f"{side:g}" for side in self.geometry.spacing)
+        told = "".join(f", {keyword} {value}" for keyword, value in self.distinction)
+        return (
+            f"Volume({shape} {self.array.dtype}, {spacing} mm, {self.modality}, "
+            f"series {self.series_instance_uid}{told}{', resampled' if self.resampled else ''})"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class VolumePlan:

@@ -6,7 +6,8 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -49,10 +50,9 @@ class Archive:
                 {**allowed, "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]}
             ),
         )
-        session = boto3.Session(
-            aws_access_key_id=cloud.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=cloud.environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=cloud.region,
+        environment = cloud.environment
+        session = _session(
+            environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], cloud.region
         )
         client = connect(session, endpoint_url=cloud.endpoint_url)
         created = client.create_datastore(datastoreName=name, **datastore)
@@ -63,6 +63,11 @@ class Archive:
             s3=s3,
             client=client,
         )
+
+    def another(self) -> Archive:
+        """A second datastore, of the same clients, bucket and role."""
+        created = self.client.create_datastore(datastoreName=f"connector-{uuid.uuid4().hex[:12]}")
+        return replace(self, datastore_id=created["datastoreId"])
 
     def import_files(self, files: Mapping[str, bytes]) -> dict[str, ImageSetRef]:
         """Imports files in one job; returns what each one became, without those that were refused."""
@@ -122,6 +127,14 @@ class Archive:
     @property
     def web(self) -> DicomWeb:
         return DicomWeb(self.client, self.datastore_id)
+
+
+@cache
+def _session(access_key_id: str, secret_access_key: str, region: str) -> boto3.Session:
+    """One for all archives: making one reads the service model anew."""
+    return boto3.Session(
+        aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key, region_name=region
+    )
 
 
 def _policy(statement: dict[str, Any]) -> str:

@@ -113,6 +113,7 @@ def ct() -> np.ndarray[Any, Any]:
         "examples_ybr_color.dcm",
     ],
 )
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # its remarks on its own test files
 def test_real_encapsulated_frames_decode_as_pydicom_decodes_them(name: str) -> None:
     dataset = pydicom.dcmread(get_testdata_file(name))
     syntax = str(dataset.file_meta.TransferSyntaxUID)
@@ -256,6 +257,7 @@ def test_truncated_frames_are_refused(syntax: str, share: float) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([HTJ2K_RPCL, NATIVE, HTJ2K]), st.floats(0, 0.9999), st.integers(0, 7))
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the decoder drops its own
 def test_a_flipped_bit_never_gives_other_pixels(syntax: str, place: float, bit: int) -> None:
     data, stored = encoded_ct(syntax)
     damaged = bytearray(data)

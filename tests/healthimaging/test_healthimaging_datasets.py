@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import pickle
 import warnings
 import zlib
 from io import BytesIO
@@ -301,6 +303,64 @@ def header(**attributes: Any) -> Dataset:
     record, _ = instance(np.zeros((3, 4), np.int16), number=1, position=(0, 0, 0), **attributes)
     metadata = ImageSetMetadata.from_document(document({record["DICOM"]["SOPInstanceUID"]: record}))
     return build_dataset(metadata, metadata.instances[0])
+
+
+def _alike() -> list[Dataset]:
+    """Three datasets that differ in their number only, with values of every kind that could be shared."""
+    records = {}
+    for number in range(3):
+        record, _ = instance(
+            np.zeros((3, 4), np.int16),
+            number=number,
+            position=(0, 0, number),
+            ImageType=["ORIGINAL", "PRIMARY"],
+            OperatorsName=["A^B", "C^D"],
+            WindowCenter=["40", "50"],
+            ReferencedImageSequence=[{"PurposeOfReferenceCodeSequence": [{"ContextUID": ["1.2", "1.3"]}]}],
+            **{"00090010": "MAKER", "00091001": [1, 2]},
+        )
+        record["DICOMVRs"] = {"00091001": "US"}
+        records[f"{SERIES_UID}.{number}"] = record
+    metadata = ImageSetMetadata.from_document(document(records))
+    builder = DatasetBuilder(metadata)
+    return [builder.build(one) for one in metadata.instances]
+
+
+def test_editing_one_dataset_changes_no_other() -> None:
+    edited, *others = _alike()
+    untouched = [one.to_json() for one in _alike()[1:]]
+    edited.PatientName = "Somebody^Else"
+    edited.ImageType[0] = "DERIVED"
+    edited.ImageType.append("MPR")
+    edited.OperatorsName[1] = "E^F"
+    edited.WindowCenter[0] = 7
+    item = edited.ReferencedImageSequence[0].PurposeOfReferenceCodeSequence[0]
+    item.ContextUID[1] = "9.9"
+    item.CodeMeaning = "added"
+    edited.ReferencedImageSequence.append(Dataset())
+    edited[0x00091001].value[0] = 9
+    edited[0x00080060].VR = "LO"
+    edited.private_block(0x0009, "MAKER").add_new(2, "LO", "added")
+    edited.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    edited.file_meta.SourceApplicationEntityTitle = "HERE"
+    through_a_file(others[0])  # what writing remembers is the dataset's own, too
+    assert [one.to_json() for one in others] == untouched
+    for one in others:
+        assert one.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+        assert "SourceApplicationEntityTitle" not in one.file_meta
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
+def test_a_copy_of_a_dataset_is_whole_and_its_own(copied: Any) -> None:
+    (original, *_) = _alike()
+    made = copied(original)
+    assert made == original
+    assert made.file_meta == original.file_meta
+    made.ImageType[0] = "DERIVED"
+    made.file_meta.SourceApplicationEntityTitle = "HERE"
+    assert original.ImageType[0] == "ORIGINAL"
+    assert "SourceApplicationEntityTitle" not in original.file_meta
+    assert through_a_file(made).ImageType == ["DERIVED", "PRIMARY"]
 
 
 def test_text_that_its_character_set_cannot_hold_becomes_unicode() -> None:

@@ -26,6 +26,9 @@ from healthimaging import DicomWeb, connect
 from healthimaging.dicomweb import qido, stow
 from healthimaging.errors import DicomWebError, StoreInterruptedError
 
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning:pydicom")
+"""One of pydicom's test files has such a value, which goes there and back."""
+
 NATIVE = "1.2.840.10008.1.2.1"
 HTJ2K = "1.2.840.10008.1.2.4.202"
 KINDS = (

@@ -14,16 +14,18 @@ import pydicom
 import pytest
 from cloud_archive import Archive
 from connector_guide import GUIDE, code_blocks
-from test_healthimaging_cloud import ct_series
+from oblique_series import ct_series
 
 import healthimaging
 from healthimaging import errors
 from healthimaging.dicomweb.stow import REQUEST_BYTES
 from healthimaging.frames.codecs import CODECS
 from healthimaging.frames.connections import BODY_SECONDS
-from healthimaging.frames.fetching import CANCEL_SECONDS, WORKERS
-from healthimaging.frames.retries import RETRY_SECONDS, TRANSIENT_STATUS
+from healthimaging.frames.fetching import WORKERS
+from healthimaging.frames.retries import RETRY_SECONDS
 from healthimaging.frames.transport import frame_source
+from healthimaging.refusals import TRANSIENT_STATUS
+from healthimaging.threads import CANCEL_SECONDS
 from healthimaging.volumes.resampling import WIDEST_GAP
 
 

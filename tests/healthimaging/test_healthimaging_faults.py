@@ -80,10 +80,11 @@ def _quick_collection() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 waits for seconds before it tries a header again; that is its own affair."""
+    """boto3 waits for seconds before it tries a header again; how long pauses are is tested elsewhere."""
     monkeypatch.setattr(
         "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.02
     )
+    monkeypatch.setattr("healthimaging.frames.retries._FIRST_WAIT", 0.005)
 
 
 ATTEMPTS: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 3}}
@@ -477,7 +478,7 @@ def test_properties_that_are_none_are_a_typed_error(fault: str) -> None:
 
 
 def test_a_header_that_trickles_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthimaging.header.BODY_SECONDS", 0.5)
+    monkeypatch.setattr("healthimaging.frames.connections.BODY_SECONDS", 0.5)
     monkeypatch.setattr("healthimaging.header.BODY_ATTEMPTS", 2)
     stored, _ = image_set()
     slow = Fault(distort=trickling(0.1), operation="GetImageSetMetadata")

@@ -253,6 +253,7 @@ def test_credentials_that_are_refreshed_meanwhile(read: str) -> None:
         CredentialRetrievalError(provider="test", error_msg="none"),
         client_error("AccessDenied", "AssumeRole"),
         EndpointConnectionError(endpoint_url="https://sts.amazonaws.com"),
+        RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."),
     ],
 )
 def test_credentials_that_cannot_be_refreshed_are_a_typed_error(reason: Exception) -> None:

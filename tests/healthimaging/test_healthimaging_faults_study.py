@@ -70,10 +70,11 @@ def _quick_collection() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 waits for seconds before it tries again; that is its own affair."""
+    """boto3 waits for seconds before it tries again; how long pauses are is tested elsewhere."""
     monkeypatch.setattr(
         "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.02
     )
+    monkeypatch.setattr("healthimaging.frames.retries._FIRST_WAIT", 0.005)
 
 
 def settings(fault: str) -> dict[str, Any]:

@@ -86,17 +86,16 @@ def layers() -> Iterator[dict[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def imported(cloud: Any) -> Imported:
-    everything: Imported | None = None
+    first = Archive.create(cloud)
+    everything = Imported(client=first.client)
     for layer in layers():
-        archive = Archive.create(cloud)
-        everything = everything or Imported(client=archive.client)
+        archive = first.another()
         names = {f"{number:05}.dcm": name for number, name in enumerate(layer)}
         refs, refused = archive.import_report({file: layer[name] for file, name in names.items()})
         assert not set(refs) & set(refused)
         assert set(refs) | set(refused) == set(names), "a file was dropped in silence"
         everything.refs.update({names[file]: ref for file, ref in refs.items()})
         everything.refused.update({names[file]: reason for file, reason in refused.items()})
-    assert everything is not None
     return everything
 
 

@@ -36,6 +36,7 @@ from healthimaging.errors import (
     MetadataError,
     MissingGeometryError,
     MissingSliceError,
+    SeriesNotFoundError,
     ServiceError,
     VolumeError,
 )
@@ -214,13 +215,16 @@ def test_one_series_is_read_without_the_others() -> None:
     series = service.document["Study"]["Series"]
     scout = copy.deepcopy(series[SERIES_UID])
     scout["DICOM"]["SeriesInstanceUID"] = "1.2.3.5"
-    for one in scout["Instances"].values():
-        one["DICOM"]["ImagePositionPatient"] = None
+    scout["Instances"] = {f"{uid}.1": one for uid, one in scout["Instances"].items()}
+    for uid, one in scout["Instances"].items():
+        one["DICOM"] |= {"SOPInstanceUID": uid, "ImagePositionPatient": None}
     series["1.2.3.5"] = scout
     found = opened(service)
     (volume,) = found.volumes(series_instance_uid=SERIES_UID)
     assert np.array_equal(volume.array, hu)
-    assert found.volumes(series_instance_uid="1.2.3.6") == []
+    with pytest.raises(SeriesNotFoundError, match="among the 2") as caught:
+        found.volumes(series_instance_uid="1.2.3.6")
+    assert caught.value.series_instance_uid == "1.2.3.6"
     with pytest.raises(MissingGeometryError):
         found.volumes()
 
@@ -404,3 +408,73 @@ def test_the_answer_must_be_of_the_version_that_was_asked_for(monkeypatch: pytes
     monkeypatch.setattr(service, "get_image_set", lambda **_params: latest)
     with pytest.raises(MetadataError, match="Version 3 was asked for, the answer is of version 4"):
         ImageSet.open(service, DATASTORE, IMAGE_SET, "3")
+
+
+@pytest.mark.parametrize("sop_class", ["2", "2.1", "2.2", "128", "128.1", "130"])
+def test_ct_and_pet_without_modality_and_rescale_are_refused_by_their_class(sop_class: str) -> None:
+    service, _ = ct_series()
+    service.document["Study"]["Series"][SERIES_UID]["DICOM"]["Modality"] = None
+    for k in range(7):
+        record(service, k)["DICOM"]["SOPClassUID"] = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+        record(service, k)["DICOM"]["RescaleIntercept"] = None
+    with pytest.raises(VolumeError, match="RescaleIntercept is missing"):
+        opened(service).volumes()
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_read_without_workers_is_refused_not_endless(workers: int) -> None:
+    service, _ = ct_series()
+    image_set = ImageSet.open(service, DATASTORE, IMAGE_SET, workers=workers)
+    for read in (image_set.volumes, image_set.datasets, lambda: list(image_set.frames())):
+        with pytest.raises(ValueError, match="workers"):
+            read()
+
+
+def test_a_frame_whose_size_was_damaged_on_the_way_is_fetched_again() -> None:
+    service, hu = ct_series()
+    key = next(iter(service.frames))
+    whole = service.frames[key]
+    assert isinstance(whole, bytes)
+    at = whole.index(b"\xff\x51") + 9  # the last byte of the width
+    damaged = bytearray(whole)
+    damaged[at] ^= 1
+    answers = [bytes(damaged), whole]
+    original = service.get_image_frame
+
+    def once_damaged(**params: Any) -> dict[str, Any]:
+        answer = original(**params)
+        if params["imageFrameInformation"]["imageFrameId"] == key:
+            answer["imageFrameBlob"] = BytesIO(answers.pop(0))
+        return answer
+
+    service.get_image_frame = once_damaged  # type: ignore[method-assign]
+    (volume,) = opened(service).volumes()
+    assert np.array_equal(volume.array, hu)
+    assert answers == []
+
+
+def test_an_error_does_not_wait_for_another_copy_of_a_damaged_frame() -> None:
+    service, _ = ct_series()
+    lost, damaged = list(service.frames)[:2]
+    stalled, released = threading.Event(), threading.Event()
+    service.frames[damaged] = b"\xff\x4f"
+    original = service.get_image_frame
+
+    def answer(**params: Any) -> dict[str, Any]:
+        key = params["imageFrameInformation"]["imageFrameId"]
+        if key == damaged and key in service.requested:
+            stalled.set()
+            released.wait(20)
+        if key == lost:
+            stalled.wait(20)
+            raise client_error("ResourceNotFoundException")
+        return original(**params)
+
+    service.get_image_frame = answer  # type: ignore[method-assign]
+    begin = time.monotonic()
+    try:
+        with pytest.raises(FrameUnavailableError):
+            list(opened(service).frames())
+        assert time.monotonic() - begin < 10
+    finally:
+        released.set()

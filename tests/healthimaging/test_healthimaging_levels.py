@@ -72,6 +72,17 @@ def test_a_syntax_without_resolutions_gives_every_second_pixel() -> None:
         assert np.array_equal(frame.pixels, smooth(k)[::2, ::2])
 
 
+def test_signed_pixels_that_were_encoded_as_unsigned_are_not_averaged_over_the_change_of_sign() -> None:
+    # A stream of the bits of -1 and 1 holds 65535 and 1: its own lower resolutions mean nothing.
+    signed = (smooth(0).astype(np.int16) % 7) - 3
+    record, _ = fake.instance(signed, number=1, position=(0, 0, 0))
+    service = fake.image_set([(record, imagecodecs.htj2k_encode(signed.view(np.uint16)))])
+    image_set = opened(service)
+    (whole,), (coarse,) = image_set.frames(), image_set.frames(level=1)
+    assert np.array_equal(whole.pixels, signed)
+    assert np.array_equal(coarse.pixels, signed[::2, ::2])
+
+
 def with_reduced_checksum(service: fake.FakeService, change: int) -> None:
     """Documents of 2023 have a checksum for each resolution."""
     for record in service.document["Study"]["Series"][fake.SERIES_UID]["Instances"].values():

@@ -70,7 +70,7 @@ def test_null_transfer_syntax_and_absent_levels() -> None:
     record, _ = instance(np.zeros((4, 4), np.int16), number=1, position=(0, 0, 0))
     record["StoredTransferSyntaxUID"] = None
     record["ImageFrames"] = None
-    made = document({"1.2": record})
+    made = document({record["DICOM"]["SOPInstanceUID"]: record})
     made["Patient"] = None
     metadata = ImageSetMetadata.from_document(made)
     assert metadata.instances[0].transfer_syntax_uid == HTJ2K_LOSSLESS_RPCL

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from healthimaging import HealthImagingError
 from healthimaging.dicom.datasets import DatasetBuilder, in_slice_order
-from healthimaging.dicom.frame_counts import require_all_frames
 from healthimaging.errors import MetadataError
 from healthimaging.frames.codecs import FrameLayout
+from healthimaging.frames.counts import require_all_frames
 from healthimaging.metadata import ImageSetMetadata
 
 
@@ -151,8 +151,7 @@ def test_damage_is_an_error_of_this_library_or_does_no_harm(
         # What is delivered can be written, and says the same afterwards.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            back = through_a_file(dataset)
-        assert differences(dataset, back) == []
+            assert differences(dataset, through_a_file(dataset)) == []
 
 
 def through_a_file(dataset: pydicom.Dataset) -> pydicom.Dataset:
@@ -208,3 +207,56 @@ def test_a_layout_is_read_or_refused(keyword: str, value: Any) -> None:
         return
     assert min(layout.shape) > 0
     assert first.datastore_id == DATASTORE
+
+
+def _instances(made: dict[str, Any]) -> dict[str, Any]:
+    instances: dict[str, Any] = made["Study"]["Series"][SERIES_UID]["Instances"]
+    return instances
+
+
+@pytest.mark.parametrize(
+    ("keyword", "level"),
+    [
+        ("SOPInstanceUID", "instance"),
+        ("SeriesInstanceUID", "instance"),
+        ("SeriesInstanceUID", "series"),
+        ("StudyInstanceUID", "instance"),
+        ("StudyInstanceUID", "series"),
+        ("PatientID", "instance"),
+        ("PatientID", "series"),
+    ],
+)
+def test_identifiers_that_contradict_each_other_are_refused(keyword: str, level: str) -> None:
+    made = copy.deepcopy(REAL)
+    uid = f"{SERIES_UID}.1"
+    holder = made["Study"]["Series"][SERIES_UID] if level == "series" else _instances(made)[uid]
+    # That of another instance of the set, for one of them.
+    holder["DICOM"][keyword] = f"{SERIES_UID}.2"
+    with pytest.raises(MetadataError) as caught:
+        ImageSetMetadata.from_document(made)
+    assert keyword in str(caught.value)
+    assert caught.value.series_instance_uid == SERIES_UID
+    assert caught.value.sop_instance_uid == (uid if level == "instance" else None)
+    assert caught.value.image_set_id == IMAGE_SET
+    assert f"{SERIES_UID}.2" not in str(caught.value)
+
+
+def test_identifiers_may_be_repeated_padded_or_left_empty() -> None:
+    made = copy.deepcopy(REAL)
+    for number, record in enumerate(_instances(made).values()):
+        record["DICOM"] |= {
+            "PatientID": "P1",
+            "SeriesInstanceUID": f"{SERIES_UID}\0",
+            "StudyInstanceUID": None,
+        }
+        record["DICOM"]["SOPInstanceUID"] += "\0" * (number % 2)
+    assert len(ImageSetMetadata.from_document(made).instances) == 3
+
+
+def test_one_instance_in_two_series_is_refused() -> None:
+    made = copy.deepcopy(REAL)
+    uid, record = next(iter(_instances(made).items()))
+    made["Study"]["Series"]["1.2.3.5"] = {"DICOM": {}, "Instances": {uid: record}}
+    with pytest.raises(MetadataError) as caught:
+        ImageSetMetadata.from_document(made)
+    assert caught.value.sop_instance_uid == uid

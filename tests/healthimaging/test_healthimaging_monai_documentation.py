@@ -13,11 +13,16 @@ pytest.importorskip("monai")
 import torch
 from cloud_archive import Archive
 from connector_guide import code_blocks
+from oblique_series import LUNG, ct_series
 from pydicom.uid import generate_uid
-from test_healthimaging_cloud import LUNG, ct_series
 
 from healthimaging import Case, Manifest, write_segmentation
 from healthimaging.manifest import patient_key
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning"),  # a reader of MONAI for GPUs
+    pytest.mark.filterwarnings("ignore:tqdm is not installed:UserWarning"),
+]
 
 
 def test_the_code_for_monai_runs_as_it_stands(

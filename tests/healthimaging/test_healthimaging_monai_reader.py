@@ -47,6 +47,9 @@ from healthimaging.errors import (
 )
 from healthimaging.monai import ImageSetReader
 
+pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
+"""Of a reader of MONAI for GPUs."""
+
 REF = ImageSetRef(datastore_id=DATASTORE, image_set_id=IMAGE_SET, version_id="1")
 
 
@@ -295,7 +298,9 @@ def test_a_client_of_another_process_is_refused() -> None:
     assert copied(ImageSetReader(service)).get_data([REF])[0].shape == (12, 9, 7)
 
 
-def test_threads_share_a_client() -> None:
+def test_threads_share_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long PyTorch waits for each thread at the end.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     client, _ = ct_series()
     data = Dataset([{"image": str(REF)}] * 3, LoadImaged("image", reader=ImageSetReader(client)))
     loader = ThreadDataLoader(data, batch_size=1, num_workers=2, use_thread_workers=True)

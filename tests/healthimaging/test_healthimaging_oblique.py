@@ -164,6 +164,8 @@ def test_a_real_enhanced_ct_lies_where_highdicom_says() -> None:
     path = get_testdata_file("eCT_Supplemental.dcm")
     assert isinstance(path, str)
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+        del dataset[keyword]  # the document has its own
     record = {"DICOM": values(dataset), "ImageFrames": [{"ID": "f1"}, {"ID": "f2"}]}
     root = document({dataset.SOPInstanceUID: record})
     (series,) = ImageSetMetadata.from_document(root).series.values()

@@ -11,15 +11,16 @@ import sys
 import tomllib
 import zipfile
 from email import message_from_bytes
+from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cloud_archive import Archive
+from oblique_series import ct_series
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_healthimaging_cloud import ct_series
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "healthimaging"
@@ -129,6 +130,9 @@ def test_what_the_tests_run_with_is_within_the_declared_ranges(lock: str) -> Non
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
+DISTRIBUTIONS = cache(packages_distributions)  # reads the metadata of all that is installed
+
+
 def third_party_imports(module: str) -> set[str]:
     tree = ast.parse((FOLDER / (module.replace(".", "/") + ".py")).read_text())
     names = {
@@ -146,7 +150,7 @@ def test_a_module_imports_only_what_is_declared(module: str) -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     # botocore is what boto3 consists of.
     declared |= {"botocore"} if "boto3" in declared else set()
-    brings = packages_distributions()
+    brings = DISTRIBUTIONS()
     for root in third_party_imports(module):
         assert {canonicalize_name(name) for name in brings.get(root, [root])} & declared, root
 

@@ -218,6 +218,7 @@ def test_one_instance_in_two_series_of_a_study_is_an_error() -> None:
     held = archive.add(ident(2), series="1.2.3.5")
     instances = held.document["Study"]["Series"]["1.2.3.5"]["Instances"]
     instances["1.2.3.4.1"] = instances.pop("1.2.3.5.1")
+    instances["1.2.3.4.1"]["DICOM"]["SOPInstanceUID"] = "1.2.3.4.1"
     with pytest.raises(DuplicateInstanceError, match=r"in series 1\.2\.3\.4, too"):
         Study.open(archive, DATASTORE, STUDY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -10,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ import pytest
 from botocore.config import Config
 
 from healthimaging import connect
-from healthimaging.frames.connections import Cancellation, Connections, Endpoint
+from healthimaging.frames.connections import CONNECTIONS, Cancellation, Connections, Endpoint
 from healthimaging.frames.retries import Pace, RequestFailedError, retrying
 from healthimaging.frames.transport import ClientFrames, DirectFrames, frame_source
 
@@ -55,7 +56,7 @@ def endpoint_url() -> Iterator[str]:
     Recorder.connections.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -188,6 +189,130 @@ def test_a_request_that_stalls_ends_with_the_read() -> None:
         assert time.monotonic() - begin < 10
 
 
+def test_a_request_that_begins_as_the_read_ends_does_not_wait_for_its_answer() -> None:
+    with answering(lambda _connection, _count: time.sleep(3)) as connections:
+        until = Cancellation()
+        until.set()
+        begin = time.monotonic()
+        with pytest.raises((OSError, http.client.HTTPException)) as caught:
+            connections.post("/", body=b"{}", headers={}, until=until)
+        assert not isinstance(caught.value, TimeoutError)
+        assert time.monotonic() - begin < 3
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[socket.socket, int], None]) -> Iterator[Connections]:
+    """Connections to a server that answers each request as told, given the connection and its number."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            count = 0
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:  # the test is over
+                    return
+                accepted.append(connection)
+                received = b""
+                with contextlib.suppress(OSError):
+                    while piece := connection.recv(65536):
+                        received += piece
+                        if received.endswith(b"{}"):  # the body of a request
+                            received, count = b"", count + 1
+                            answer(connection, count)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connections = Connections(
+            Endpoint(
+                host="127.0.0.1",
+                port=listening.getsockname()[1],
+                tls=None,
+                connect_timeout=5,
+                read_timeout=0.5,
+            )
+        )
+        try:
+            yield connections
+        finally:
+            connections.close()
+            for connection in accepted:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in accepted:
+                connection.close()
+
+
+@pytest.mark.parametrize("status", ["103 Early Hints", "199 Soon"])
+def test_an_answer_that_comes_after_an_interim_one_is_never_read_for_another_request(status: str) -> None:
+    def answer(connection: socket.socket, count: int) -> None:
+        if count == 1:
+            connection.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+            time.sleep(0.2)
+        body = f"answer {count}".encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with answering(answer) as connections:
+        interim = connections.post("/", body=b"{}", headers={}, until=Cancellation())
+        assert interim.status < 200
+        later = connections.post("/", body=b"{}", headers={}, until=Cancellation())
+        assert later.body == b"answer 2"
+
+
+def test_bytes_that_nobody_asked_for_are_never_read_for_an_answer() -> None:
+    def answer(connection: socket.socket, count: int) -> None:
+        for body in (f"answer {count}", "stray"):
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall((head + body).encode())
+            time.sleep(0.1)
+
+    with answering(answer) as connections:
+        for count in (1, 2, 3):
+            answered = connections.post("/", body=b"{}", headers={}, until=Cancellation())
+            assert answered.body == f"answer {count}".encode()
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"HTTP/1.1 100 Continue\r\n\r\n", b"X-Header: more\r\n"],
+    ids=["interim answers", "headers"],
+)
+def test_an_answer_that_never_gets_to_its_body_ends(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthimaging.frames.connections.BODY_SECONDS", 0.5)
+
+    def answer(connection: socket.socket, count: int) -> None:
+        if piece.startswith(b"X"):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(80):  # each in time, and less than the limits on headers
+            time.sleep(0.1)
+            connection.sendall(piece)
+
+    with answering(answer) as connections:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            connections.post("/", body=b"{}", headers={}, until=Cancellation())
+        assert time.monotonic() - begin < 5
+
+
+def test_a_process_that_is_forked_while_a_read_holds_every_place_has_its_own(endpoint_url: str) -> None:
+    client = client_of(endpoint_url)
+    source = frame_source(client)
+    with contextlib.ExitStack() as held:
+        for _ in range(CONNECTIONS):
+            held.enter_context(source.pace.request())
+        held.enter_context(source._connections._lock)
+        child = os.fork()
+        if child == 0:
+            threading.Timer(10, os._exit, [3]).start()
+            again = retrying(lambda: get(source), pace=source.pace, until=Cancellation())
+            os._exit(0 if again == FRAME_BYTES else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 # Retries
 # ----------------------------------------------------------------------------------------------------------
 
@@ -221,7 +346,7 @@ def test_a_burst_of_refusals_halves_once_and_one_request_is_always_allowed() -> 
     for _ in range(10):
         pace.throttled()
     assert pace.allowed == 8
-    for _ in range(10):
+    for _ in range(5):
         time.sleep(0.06)
         pace.throttled()
     assert pace.allowed == 1
@@ -256,8 +381,8 @@ def pace_once(pace: Pace, attempt: Any) -> None:
 
 def test_the_service_says_how_long_to_wait() -> None:
     begin = time.monotonic()
-    retrying(failing(throttled(retry_after=0.5)), pace=Pace(4), until=Cancellation())
-    assert time.monotonic() - begin >= 0.5
+    retrying(failing(throttled(retry_after=0.3)), pace=Pace(4), until=Cancellation())
+    assert time.monotonic() - begin >= 0.3  # the longest pause of its own would be 0.1
 
 
 @pytest.mark.parametrize(
