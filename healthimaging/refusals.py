@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 from botocore.exceptions import ClientError
 
@@ -24,7 +24,14 @@ THROTTLING_CODES = frozenset(
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]{2,79}")
 
 
-def error_code(headers: Mapping[str, str], body: bytes) -> str | None:
+class Headers(Protocol):
+    """Headers of an answer."""
+
+    def get(self, name: str, /) -> str | None:
+        """The value; None when there is none."""
+
+
+def error_code(headers: Headers, body: bytes) -> str | None:
     """The code of a rest-json error, such as `AccessDeniedException`; None when the answer has none.
 
     Args:
@@ -51,7 +58,7 @@ def exception_code(error: Exception) -> str:
     return type(error).__name__
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Headers) -> float | None:
     """Seconds to wait for, which are given as a number or as a date (RFC 9110 section 10.2.3).
 
     Args:

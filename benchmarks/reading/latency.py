@@ -2,25 +2,29 @@
 
 `python -m benchmarks.reading.latency PORT TARGET MILLISECONDS` serves on PORT what is on the port TARGET.
 
-It is a delay line: bytes from the client arrive at the server a fixed time after they were sent, in order,
-whatever their number; answers pass at once. A request on an open connection thus takes that much longer, as
-over a network of that round-trip time and unlimited bandwidth. Opening a connection costs nothing extra.
+A request reaches the server a fixed time after its first bytes were sent; what arrives meanwhile goes with
+them, so requests must be small. Answers pass at once, through the kernel where it can. A request on an open
+connection thus takes that much longer, as over a network of that round-trip time and unlimited bandwidth.
+Opening a connection costs nothing extra.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import fcntl
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from benchmarks.local_cloud import REPOSITORY, free_port
 
 _START_SECONDS = 15.0
+_PIECE = 1024 * 1024
 
 
 @contextmanager
@@ -55,60 +59,52 @@ def _wait_until_open(proxy: subprocess.Popen[bytes], port: int) -> None:
             return
 
 
-class _FromClient(asyncio.Protocol):
-    """A client's connection: what it sends waits for its time."""
+def _serve(port: int, target: int, seconds: float) -> None:
+    """Two threads a connection: waiting costs nothing, and the cores are for what is measured."""
+    with socket.create_server(("127.0.0.1", port), backlog=512) as server:
+        while True:
+            client, _ = server.accept()
+            threading.Thread(target=_connect, args=(client, target, seconds), daemon=True).start()
 
-    def __init__(self, target: int, seconds: float) -> None:
-        self._target, self._seconds = target, seconds
-        self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream is served")
-        transport.pause_reading()
-        self._opening = self._loop.create_task(self._open(transport))
-
-    async def _open(self, client: asyncio.Transport) -> None:
+def _connect(client: socket.socket, target: int, seconds: float) -> None:
+    with client, socket.create_connection(("127.0.0.1", target)) as server:
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answers = threading.Thread(target=_pass_answers, args=(server, client), daemon=True)
+        answers.start()
         try:
-            self._server, _ = await self._loop.create_connection(
-                lambda: _FromServer(client), "127.0.0.1", self._target
-            )
+            while data := client.recv(_PIECE):
+                time.sleep(seconds)
+                with suppress(BlockingIOError):
+                    data += client.recv(_PIECE, socket.MSG_DONTWAIT)
+                server.sendall(data)
         except OSError:
-            client.abort()
-            return
-        client.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        self._loop.call_later(self._seconds, self._deliver, data)
-
-    def _deliver(self, data: bytes) -> None:
-        if self._server is not None and not self._server.is_closing():
-            self._server.write(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._server is not None:
-            self._server.close()
+            return  # one of the two is gone
+        finally:
+            _hang_up(server)
+            answers.join()
 
 
-class _FromServer(asyncio.Protocol):
-    """The connection that belongs to a client's: answers pass at once."""
+def _pass_answers(server: socket.socket, client: socket.socket) -> None:
+    source, sink = os.pipe()
+    fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, _PIECE)
+    try:
+        # The kernel moves the bytes; this process does not see them.
+        while count := os.splice(server.fileno(), sink, _PIECE):
+            while count:
+                count -= os.splice(source, client.fileno(), count)
+    except OSError:
+        return  # one of the two is gone
+    finally:
+        os.close(source)
+        os.close(sink)
+        _hang_up(client)
 
-    def __init__(self, client: asyncio.Transport) -> None:
-        self._client = client
 
-    def data_received(self, data: bytes) -> None:
-        self._client.write(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._client.close()
-
-
-async def _serve(port: int, target: int, seconds: float) -> None:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _FromClient(target, seconds), "127.0.0.1", port
-    )
-    await server.serve_forever()
+def _hang_up(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def main() -> None:
@@ -117,7 +113,7 @@ def main() -> None:
     for name in ("port", "target", "milliseconds"):
         parser.add_argument(name, type=int)
     options = parser.parse_args()
-    asyncio.run(_serve(options.port, options.target, options.milliseconds / 1000))
+    _serve(options.port, options.target, options.milliseconds / 1000)
 
 
 if __name__ == "__main__":

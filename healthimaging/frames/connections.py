@@ -96,8 +96,8 @@ class Answer:
     """A whole answer."""
 
     status: int
-    headers: Mapping[str, str]
-    """Names in lower case."""
+    headers: http.client.HTTPMessage
+    """To be looked up in any case; not made a dictionary of, which takes as long as sending."""
     body: bytes = field(repr=False)
 
 
@@ -142,7 +142,7 @@ class Connections:
             self._give(connection)
         return Answer(
             status=response.status,
-            headers={name.lower(): value for name, value in response.getheaders()},
+            headers=response.headers,
             body=data,
         )
 

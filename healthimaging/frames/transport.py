@@ -15,7 +15,7 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
@@ -159,10 +159,7 @@ class DirectFrames:
 
     def get(self, *, datastore_id: str, image_set_id: str, frame_id: str, until: Cancellation) -> bytes:
         """As `FrameSource.get`; a request that is under way breaks when the read is cancelled."""
-        path = (
-            f"{self._path}/datastore/{quote(datastore_id, safe='')}"
-            f"/imageSet/{quote(image_set_id, safe='')}/getImageFrame"
-        )
+        path = self._path + _path(datastore_id, image_set_id)
         body = json.dumps({"imageFrameId": frame_id}).encode()
         headers = self._signed(path, body)
         try:
@@ -189,7 +186,13 @@ class DirectFrames:
             raise RequestFailedError(exception_code(error), transient=False) from error
         request: Any = AWSRequest("POST", self._connections.endpoint.url + path, data=body, headers=_HEADERS)
         SigV4Auth(credentials, self._service, self._region).add_auth(request)
-        return dict(request.headers.items())
+        return dict(request.headers.raw_items())
+
+
+@lru_cache(maxsize=16)
+def _path(datastore_id: str, image_set_id: str) -> str:
+    datastore_id, image_set_id = quote(datastore_id, safe=""), quote(image_set_id, safe="")
+    return f"/datastore/{datastore_id}/imageSet/{image_set_id}/getImageFrame"
 
 
 def _misconfigured(error: Exception) -> bool:
