@@ -1,7 +1,7 @@
 """HTTP/1.1 connections to one host, kept open between requests.
 
-Of the standard library, because nothing is cheaper: urllib3 takes half as much again, and boto3 four times as
-much, of an interpreter that only one thread can have (`make bench ONLY=connector`).
+Of the standard library, because nothing that was measured takes less of an interpreter that only one thread
+can have (`benchmarks/NOTES.md`), and because a connection that is owned can be broken when its read ends.
 """
 
 from __future__ import annotations
