@@ -12,7 +12,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
-from infra.archive import Archive
+from infra.data.archive import Archive
 from infra.workload import allow, log_group_arns
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.archive import DATASTORE_TYPE
-from infra.catalog import CatalogStack
-from infra.data import DataStack
+from infra.catalog.stack import CatalogStack
+from infra.data.archive import DATASTORE_TYPE
+from infra.data.stack import DataStack
 from infra.environment import Environment
-from infra.inference import InferenceStack
-from infra.training import TrainingStack
+from infra.inference.stack import InferenceStack
+from infra.training.stack import TrainingStack
 
 
 class Platform(cdk.Stage):

@@ -37,7 +37,7 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asse
                 template = json.loads((stage / artifact["properties"]["templateFile"]).read_text())
                 name = artifact["properties"]["stackName"].removeprefix(f"monai-{environment}-")
                 stacks[name] = artifact | {"template": template}
-        return Assembly(folder=folder, stacks=stacks)
+        return Assembly(environment=environment, folder=folder, stacks=stacks)
 
     return assembly
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENTS = ("local", "dev")
+ENVIRONMENTS = ("local", "dev", "staging", "prod")
 STACKS = ("data", "catalog", "training", "inference")
 
 Resource = dict[str, Any]
@@ -17,6 +17,7 @@ Resource = dict[str, Any]
 class Assembly:
     """One synthesized environment."""
 
+    environment: str
     folder: Path
     """Cloud assembly of the app; its assets are here."""
     stacks: dict[str, dict[str, Any]]

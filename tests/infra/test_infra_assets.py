@@ -128,7 +128,7 @@ def test_functions_are_the_same_in_every_environment(synthesize: Callable[[str],
 
 
 def test_a_functions_hash_is_of_what_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from infra import function_code
+    from infra.assets import function_code
 
     def digest(root: Path) -> str:
         monkeypatch.setattr(function_code, "ROOT", root)

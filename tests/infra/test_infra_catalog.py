@@ -12,7 +12,7 @@ import sqlglot
 from infra_assembly import Assembly
 
 from healthimaging.catalog_rows import schema
-from infra.query_workgroup import QUERIES, read_query
+from infra.catalog.query_workgroup import QUERIES, read_query
 from infra.repository import ROOT
 
 DUCKDB_TYPES = {

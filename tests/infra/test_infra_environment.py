@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.environment import FOLDER, EnvironmentFileError, load_environment
+from infra.environment import FOLDER, EnvironmentFileError, load_delivery, load_environment
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -50,7 +50,7 @@ def test_all_problems_are_reported_at_once_with_the_files_name(tmp_path: Path) -
     with pytest.raises(EnvironmentFileError) as caught:
         load_environment("dev", folder=folder)
     message = str(caught.value)
-    assert message.splitlines()[0].endswith("dev.toml: 8 problem(s)")
+    assert message.splitlines()[0].endswith("dev.toml: 10 problem(s)")
     for part in (
         "aws.account: String should match",
         "aws.profile: unknown key",
@@ -60,6 +60,7 @@ def test_all_problems_are_reported_at_once_with_the_files_name(tmp_path: Path) -
         "inference.endpoints.0.instance_type: SageMaker has no ProductionVariantInstanceType 'ml.g5.xlagre'",
         "inference.endpoints.0.task: no training task is called 'liver'",
         "inference.endpoints.0.minimum_instances: 7 is more than maximum_instances 2",
+        "network.availability_zones: 'us-east-1a' is not in sa-east-1",
     ):
         assert part in message
 
@@ -104,7 +105,7 @@ def test_machines_with_and_without_local_storage_do_not_share_a_task(tmp_path: P
 
 def test_names_are_unique_and_the_file_is_called_like_its_environment(tmp_path: Path) -> None:
     text = (FOLDER / "dev.toml").read_text(encoding="utf-8")
-    endpoint = text[text.index("[[inference.endpoints]]") :]
+    endpoint = text[text.index("[[inference.endpoints]]") : text.index("[[inference.rules]]")]
     written(tmp_path, "staging", text + "\n" + endpoint)
     with pytest.raises(EnvironmentFileError) as caught:
         load_environment("staging", folder=tmp_path)
@@ -116,9 +117,101 @@ def test_names_are_unique_and_the_file_is_called_like_its_environment(tmp_path: 
 
 def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        EnvironmentFileError, match=r"infra/environments/nowhere\.toml.*\n.*environments here: dev, local"
+        EnvironmentFileError,
+        match=r"infra/environments/nowhere\.toml.*\n.*environments here: dev, local, prod, staging",
     ):
         load_environment("nowhere")
     written(tmp_path, "dev", "name = ")
     with pytest.raises(EnvironmentFileError, match="not a TOML file"):
         load_environment("dev", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "old", "new", "problem"),
+    [
+        (
+            "dev",
+            'cidr = "10.61.0.0/22"',
+            'cidr = "8.8.0.0/22"',
+            "network.cidr: '8.8.0.0/22' is not",
+        ),
+        ("dev", 'cidr = "10.61.0.0/22"', 'cidr = "10.61.0.1/22"', "network.cidr: 10.61.0.1/22 has host bits"),
+        ("dev", 'cidr = "10.61.0.0/22"\n', "", "network.cidr: missing (or network.existing)"),
+        ("dev", '"us-east-1b"]', '"us-east-1a"]', "network.availability_zones: two different ones at least"),
+        ("dev", "max_wait_minutes = 480", "max_wait_minutes = 5", "5 is less than max_runtime_minutes 240"),
+        ("dev", "max_wait_minutes = 480\n", "", "tasks.0.max_wait_minutes: missing (training is on spot"),
+        ("dev", "spot = true", "spot = false", "tasks.0.max_wait_minutes: only with spot"),
+        ("dev", 'auth = "IAM"', 'auth = "SSO"', "studio.users.2.sso_user: missing (auth is SSO)"),
+        ("prod", 'auth = "SSO"', 'auth = "IAM"', "studio.users.0.sso_user: only with auth SSO"),
+        ("dev", 'modality = ["CT"]', 'modality = ["CT", "SEG"]', "what inference stores must never start"),
+        ("dev", 'endpoint = "lung-segmentation"', 'endpoint = "liver"', "no endpoint is called 'liver'"),
+        (
+            "dev",
+            'modality = ["CT"]',
+            'modality = ["CT"]\nseries_description = "("',
+            "not a regular",
+        ),
+        ("dev", 'mode = "asynchronous"', 'mode = "magic"', "inference.endpoints.0.mode: "),
+        ("dev", 'mode = "asynchronous"\n', "", "inference.endpoints.0.mode: missing"),
+    ],
+)
+def test_a_contradiction_is_named(tmp_path: Path, environment: str, old: str, new: str, problem: str) -> None:
+    folder = changed(tmp_path, environment, (old, new))
+    with pytest.raises(EnvironmentFileError) as caught:
+        load_environment(environment, folder=folder)
+    assert problem in str(caught.value)
+
+
+SERVERLESS = """[[inference.endpoints]]
+name = "small"
+task = "lung-segmentation"
+mode = "serverless"
+memory_mib = 4096
+maximum_concurrency = 2
+
+[[inference.rules]]"""
+
+
+def test_serverless_only_without_patient_data(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFileError, match=r"endpoints\.1\.mode: a serverless endpoint cannot"):
+        load_environment("dev", folder=changed(tmp_path, "dev", ("[[inference.rules]]", SERVERLESS)))
+    folder = changed(
+        tmp_path,
+        "dev",
+        ("[[inference.rules]]", SERVERLESS),
+        ("patient_data = true", "patient_data = false"),
+    )
+    assert load_environment("dev", folder=folder).inference.endpoints[1].mode == "serverless"
+
+
+def test_an_existing_network_takes_the_place_of_our_own(tmp_path: Path) -> None:
+    existing = """[network.existing]
+vpc_id = "vpc-0123456789abcdef0"
+subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+make_endpoints = false
+"""
+    own = 'cidr = "10.61.0.0/22"\navailability_zones = ["us-east-1a", "us-east-1b"]\n'
+    network = load_environment("dev", folder=changed(tmp_path, "dev", (own, existing))).network
+    assert network.existing is not None
+    with pytest.raises(EnvironmentFileError, match=r"network\.cidr: not with an existing VPC"):
+        load_environment("dev", folder=changed(tmp_path, "dev", (own, own + existing)))
+    making = existing.replace("false", "true")
+    with pytest.raises(EnvironmentFileError, match=r"existing\.route_table_ids: missing"):
+        load_environment("dev", folder=changed(tmp_path, "dev", (own, making)))
+
+
+def test_the_shipped_delivery_promotes_shipped_environments() -> None:
+    delivery = load_delivery()
+    assert {load_environment(name).name for name in delivery.environments} == set(delivery.environments)
+    assert delivery.before("dev") is None
+    assert delivery.after("dev") == delivery.before("prod") == "staging"
+    assert delivery.after("prod") is None
+    assert delivery.after("local") is None
+
+
+def test_problems_of_a_delivery_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "delivery.toml"
+    path.write_text('environments = ["dev", "dev"]\napproval_before = ["qa"]\nextra = 1\n')
+    with pytest.raises(EnvironmentFileError, match=r"3 problem\(s\)") as caught:
+        load_delivery(path)
+    assert "extra: unknown key" in caught.value.problems

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from infra_assembly import Assembly, Resource
 
+from infra.environment import AsynchronousEndpoint, load_environment
+
 CONDITION = "LungSegmentationDeployed"
 BOUND_TO_A_MODEL = {
     "AWS::SageMaker::Model",
@@ -75,9 +77,14 @@ def test_a_gpu_machine_has_the_driver_that_cuda_13_needs(synthesize: Callable[[s
         assert variant["InitialInstanceCount"] >= 1
 
 
-def test_it_scales_to_zero_by_the_metric_that_sagemaker_emits(assembly: Assembly) -> None:
+def test_it_scales_to_its_minimum_by_the_metric_that_sagemaker_emits(assembly: Assembly) -> None:
     target = assembly.only("AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
-    assert target["MinCapacity"] == 0
+    (wanted,) = load_environment(assembly.environment).inference.endpoints
+    assert isinstance(wanted, AsynchronousEndpoint)
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (
+        wanted.minimum_instances,
+        wanted.maximum_instances,
+    )
     name = endpoint_name(assembly)
     assert target["ResourceId"] == {"Fn::Join": ["", ["endpoint/", name, "/variant/main"]]}
     (variant,) = assembly.only("AWS::SageMaker::EndpointConfig")["Properties"]["ProductionVariants"]

@@ -9,11 +9,11 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from infra.buckets import EVALUATION, TRAINING, Buckets
+from infra.assets.images import Image
+from infra.data.buckets import EVALUATION, TRAINING, Buckets
 from infra.environment import Environment, Task
-from infra.images import Image
 from infra.permissions import read_with_key
-from infra.pipeline_definition import Surroundings, pipeline_definition
+from infra.training.pipeline_definition import Surroundings, pipeline_definition
 from infra.workload import Workload, allow, service
 
 

@@ -14,8 +14,8 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from infra.buckets import FAILURES, RESPONSES, SEGMENTATIONS, Buckets
-from infra.environment import Endpoint
+from infra.data.buckets import FAILURES, RESPONSES, SEGMENTATIONS, Buckets
+from infra.environment import AsynchronousEndpoint as Endpoint
 from infra.instances import CUDA_13_AMI, has_nvidia_gpu
 from infra.workload import Workload
 

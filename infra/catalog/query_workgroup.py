@@ -9,10 +9,10 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.buckets import QUERY_RESULTS
+from infra.data.buckets import QUERY_RESULTS
 from infra.repository import ROOT
 
-QUERIES = ROOT / "infra" / "queries"
+QUERIES = ROOT / "infra" / "catalog" / "queries"
 """One file a named query: first line `-- <what it answers>`, then Trino SQL over the catalog's tables."""
 
 

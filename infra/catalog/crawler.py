@@ -11,7 +11,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.catalog_tables import CATALOG_PREFIXES, CatalogTables
+from infra.catalog.tables import CATALOG_PREFIXES, CatalogTables
 from infra.permissions import read_objects, read_with_key
 from infra.workload import Workload, allow, log_group_arns
 

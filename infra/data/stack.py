@@ -7,9 +7,9 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
-from infra.archive import Archive
-from infra.buckets import Buckets
-from infra.encryption import PlatformKey
+from infra.data.archive import Archive
+from infra.data.buckets import Buckets
+from infra.data.encryption import PlatformKey
 from infra.environment import Environment
 from infra.permissions import read_objects, use_key, write_objects
 from infra.workload import Workload, allow, service

@@ -16,10 +16,10 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.archive import Archive
-from infra.buckets import Buckets
-from infra.catalog_tables import CATALOG_PREFIXES
-from infra.function_code import ARCHITECTURE, RUNTIME, function_code
+from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
+from infra.catalog.tables import CATALOG_PREFIXES
+from infra.data.archive import Archive
+from infra.data.buckets import Buckets
 from infra.permissions import use_key
 from infra.workload import Workload, allow
 

@@ -6,11 +6,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from infra.archive import Archive
-from infra.buckets import EVALUATION, MANIFESTS, TRAINING, Buckets
+from infra.assets.images import Image
+from infra.data.archive import Archive
+from infra.data.buckets import EVALUATION, MANIFESTS, TRAINING, Buckets
 from infra.environment import Environment
-from infra.images import Image
-from infra.model_pipeline import ModelPipeline
 from infra.permissions import (
     lend_key_to_volumes,
     pull_image,
@@ -20,6 +19,7 @@ from infra.permissions import (
     write_objects,
     write_sagemaker_logs,
 )
+from infra.training.model_pipeline import ModelPipeline
 from infra.workload import Workload, service
 
 

@@ -6,13 +6,13 @@ import aws_cdk as cdk
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from infra.archive import Archive
-from infra.buckets import Buckets
-from infra.catalog_tables import CatalogTables
-from infra.crawler import Crawler
+from infra.catalog.crawler import Crawler
+from infra.catalog.index_path import IndexPath
+from infra.catalog.query_workgroup import QueryWorkgroup
+from infra.catalog.tables import CatalogTables
+from infra.data.archive import Archive
+from infra.data.buckets import Buckets
 from infra.environment import Environment
-from infra.index_path import IndexPath
-from infra.query_workgroup import QueryWorkgroup
 
 
 class CatalogStack(cdk.Stack):

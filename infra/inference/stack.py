@@ -7,11 +7,11 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from infra.archive import Archive
-from infra.buckets import FAILURES, REQUESTS, RESPONSES, SEGMENTATIONS, TRAINING, Buckets
-from infra.endpoint import AsynchronousEndpoint
+from infra.assets.images import Image
+from infra.data.archive import Archive
+from infra.data.buckets import FAILURES, REQUESTS, RESPONSES, SEGMENTATIONS, TRAINING, Buckets
 from infra.environment import Environment
-from infra.images import Image
+from infra.inference.endpoint import AsynchronousEndpoint
 from infra.permissions import (
     lend_key_to_volumes,
     pull_image,
@@ -69,6 +69,8 @@ class InferenceStack(cdk.Stack):
             ],
         )
         for endpoint in environment.inference.endpoints:
+            if endpoint.mode != "asynchronous":
+                raise ValueError(f"{environment.name}: endpoints of mode {endpoint.mode} are not built yet")
             AsynchronousEndpoint(
                 self,
                 endpoint.logical_name,
