@@ -26,7 +26,7 @@ MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 # A real engine where one answers, else the local cloud's own.
 ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || echo local/containers/docker)
 
-.PHONY: help demo test lint format bench synth deploy images lock clean environments
+.PHONY: help demo test lint format bench synth deploy images sbom lock clean environments
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,7 +53,7 @@ format: environments ## rewrite with ruff
 bench: environments ## measure; writes build/bench/NAME.json (make bench ONLY=connector)
 	$(PLATFORM_PYTHON) -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-synth: environments ## CloudFormation templates of ENV under cdk.out/
+synth: environments ## CloudFormation templates of ENV (or toolchain, github) under cdk.out/
 	cdk synth --quiet --no-lookups --no-notices --context env=$(ENV)
 	@find cdk.out -name '*.template.json'
 
@@ -65,6 +65,16 @@ images: environments ## build the training and the inference image with the engi
 		echo "$(ENGINE) build $$package"; \
 		$(ENGINE) build --platform linux/amd64 --file $$package/Dockerfile --tag monai-on-aws/$$package . ; \
 	done
+
+# Every lock file, and which bill of materials it becomes: build/sbom/NAME.json.
+SBOM = requirements.txt:platform runtime/requirements.txt:runtime training/requirements.txt:training \
+	$(foreach lock,$(wildcard runtime/functions/*/requirements.txt),$(lock):function-$(notdir $(patsubst %/,%,$(dir $(lock)))))
+sbom: environments ## bills of materials (CycloneDX) of what is deployed; writes build/sbom/NAME.json
+	@mkdir -p build/sbom
+	@for entry in $(SBOM); do \
+		$(PLATFORM_PYTHON) -m cyclonedx_py requirements --output-reproducible --output-file build/sbom/$${entry#*:}.json $${entry%:*}; \
+	done
+	@ls build/sbom/*.json
 
 environments:
 	@$(MAKE) --no-print-directory -j2 $(PLATFORM)/.complete $(MODELS)/.complete
@@ -97,6 +107,7 @@ node_modules/.complete: package.json package-lock.json $(PLATFORM)/.complete
 COMPILE := $(PLATFORM)/bin/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-options --no-emit-find-links --no-emit-index-url --no-emit-trusted-host
 lock: ## write the lock files again from requirements.in, runtime/, training/ and tests/
 	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file workbench/requirements.txt workbench/requirements.in
 	$(COMPILE) --output-file runtime/requirements.txt runtime/requirements.in
 	$(COMPILE) --output-file training/requirements.txt training/requirements.in
 	$(COMPILE) --output-file runtime/functions/index/requirements.txt runtime/functions/index/requirements.in

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from constructs import IConstruct
 
-from infra.environment import Task
+from infra.environment import AsynchronousEndpoint, Task, pascal_case
 from infra.platform import Platform
+from infra.promotion.intake import lent_objects
+from infra.toolchain.stack import ToolchainStack
 
 _IMAGE_SETS = (
     "Image sets get their ids when they are imported, so they cannot be listed. The wildcard covers the "
@@ -36,6 +38,16 @@ _NO_RESOURCES = (
     "first gives only a login, what can be pulled is limited to one repository by the statement beside "
     "it; the second is limited to SageMaker's namespaces by a condition."
 )
+_SAGEMAKER_INTERFACES = (
+    "SageMaker makes the container's network interfaces with the container's role, and their ids are not "
+    "known before. They can be made only in the platform's subnets and security group, and of those that "
+    "exist the role reaches the ones in these subnets."
+)
+_NO_RESOURCES_IN_NETWORK = (
+    f"{_NO_RESOURCES} Also covers what describes interfaces, subnets, groups, networks and their DHCP "
+    "options to SageMaker when it connects the container: IAM knows no resources for that, and it changes "
+    "nothing."
+)
 _PIPELINE_JOBS = (
     "SageMaker makes the name of each job of a pipeline from the execution's id. The wildcard is limited "
     "to names that start with 'pipelines-', and starting such a job also needs iam:PassRole, which is "
@@ -44,6 +56,68 @@ _PIPELINE_JOBS = (
 _PACKAGE_VERSIONS = (
     "Versions of a model package are numbered as they are registered. The wildcard is limited to the one "
     "model package group of the task."
+)
+_PYTHON_VERSION = (
+    "Python 3.11 is a runtime that AWS patches until June 2027. It is the version that this repository's "
+    "environments and tests have, so the package that is tested, with its compiled wheels, is the one that "
+    "runs."
+)
+_LAMBDA_INTERFACES = (
+    "Lambda makes the function's network interfaces with the function's role, in the platform's subnets and "
+    "security group only, and demands the other actions on all ids. Another statement takes every one of "
+    "these actions away from the function's own code: only Lambda itself can use them."
+)
+_STACK_IDS = (
+    "The ARN of a stack ends in an id that it gets when it is made. The wildcard is limited to the one "
+    "stack name, and the statement allows looking at its state and outputs only."
+)
+_QUERY_RESULTS = (
+    "Athena names the object of a result by the query's id. The role may write there, which Athena does in "
+    "its name, and can neither read nor list nor decrypt what others have queried."
+)
+_LENT = (
+    "Bucket and key of the other account have names that CloudFormation makes there. A condition limits "
+    "the statement to that account, or to use through S3; what it really opens is written in the other "
+    "account's bucket policy and key policy, which name this role, three prefixes and reading."
+)
+_SPACES = (
+    "People name their spaces, and Studio fills in domain and profile when the role is used. Making, "
+    "changing and deleting is limited by conditions to private spaces that the profile itself owns."
+)
+_STUDIO_LISTS = (
+    "Studio's start page lists domains, profiles, spaces and applications, and a reviewer lists model "
+    "packages; a list has no resource that IAM could compare. The answers hold names and states, nothing of "
+    "what is in a space or in a model."
+)
+_STACK_IDS = (
+    "CloudFormation adds a random id to the ARN of a stack. The wildcard is limited to the one stack name, "
+    "and the statement reads its description only."
+)
+_TABLES = (
+    "The persona may ask all tables of the catalog; the wildcard is limited to the environment's database, "
+    "and the statement reads descriptions of tables only."
+)
+_EXECUTIONS = "SageMaker makes the ids of executions. The wildcard is limited to those of the one pipeline."
+_READ_STREAMS = (
+    "SageMaker makes the names of log streams from those of jobs and machines. The wildcard is limited to "
+    "the streams of the one log group, and the statement reads."
+)
+_PIPELINE_GRANTS = (
+    "CDK Pipelines writes these policies: one inline policy a role, with the same grant on the artifacts to "
+    "each. They reach this pipeline's own bucket and key, which hold sources and assemblies and nothing of "
+    "patients, in an account that has nothing else."
+)
+_PIPELINE_INPUT = (
+    "CodePipeline makes the names of artifacts. The wildcard is limited to the pipeline's own bucket, which "
+    "holds sources and assemblies, and the statement allows reading them only."
+)
+_BUILD_LOGS = (
+    "CDK Pipelines adds these to every project. The log group and reports that they name are CodeBuild's "
+    "default ones, of this pipeline's builds; what the builds print goes to an encrypted group instead."
+)
+_LOGS_WITHOUT_KMS = (
+    "S3 delivers server access logs only to buckets encrypted with S3-managed keys. The logs hold names of "
+    "objects and who asked for them, never what is in an object."
 )
 _NO_REPLICA = (
     "Versioned, encrypted and in at least three zones. A copy in another region would leave the region "
@@ -69,11 +143,101 @@ def acknowledge(platform: Platform) -> None:
         cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=entry.finding, reason=entry.reason))
 
 
+def acknowledge_toolchain(toolchain: ToolchainStack) -> None:
+    """The same for the delivery pipeline, which is beside the environments that it deploys."""
+    for entry in toolchain_acknowledgements(toolchain):
+        construct: IConstruct = toolchain
+        for id in entry.path.split("/"):
+            construct = construct.node.find_child(id)
+        cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=entry.finding, reason=entry.reason))
+
+
+def toolchain_acknowledgements(toolchain: ToolchainStack) -> Iterator[Acknowledgement]:
+    """All of the delivery pipeline. Paths are below its stack; what is accepted of `Pipeline` is so of each
+    role and project that CDK Pipelines makes.
+    """
+    for bucket, reason in {
+        "AccessLogs": "They say who used the artifacts.",
+        "Bucket": "Sources are in the repository, and an assembly is made from them again.",
+    }.items():
+        yield Acknowledgement(
+            path=f"Artifacts/{bucket}/Resource",
+            finding="HIPAA.Security-S3BucketReplicationEnabled",
+            reason=_NO_REPLICA + reason,
+        )
+    yield Acknowledgement(
+        path="Artifacts/AccessLogs/Resource",
+        finding="HIPAA.Security-S3DefaultEncryptionKMS",
+        reason=_LOGS_WITHOUT_KMS,
+    )
+    for finding, reason in {
+        "HIPAA.Security-IAMNoInlinePolicy": _PIPELINE_GRANTS,
+        "HIPAA.Security-CodeBuildProjectSourceRepoUrl": (
+            "The rule looks for a repository with a token in its address. These projects have no repository: "
+            "their source is what the pipeline hands them, and it comes through a CodeConnections "
+            "connection, without a token."
+        ),
+    }.items():
+        yield Acknowledgement(path="Pipeline", finding=finding, reason=reason)
+    for action in (
+        "kms:GenerateDataKey", "kms:ReEncrypt",
+        "s3:Abort", "s3:DeleteObject", "s3:GetBucket", "s3:GetObject", "s3:List",
+    ):  # fmt: skip
+        yield Acknowledgement(
+            path="Pipeline", finding=f"AwsSolutions-IAM5[Action::{action}*]", reason=_PIPELINE_GRANTS
+        )
+    artifacts = f"{_own(toolchain, toolchain.artifacts.bucket.bucket_arn)}/*"
+    yield _wildcard("Pipeline", artifacts, _PIPELINE_GRANTS)
+    yield _wildcard("Checks/Policy/Resource", artifacts, _PIPELINE_INPUT)
+    account, region = toolchain.account, toolchain.region
+    for role in ("Pipeline/Build/Synth/CdkBuildProject", "UpdatePipeline/SelfMutation"):
+        project = cdk.Stack.of(toolchain).get_logical_id(_resource(toolchain, f"Pipeline/{role}/Resource"))
+        policy = f"Pipeline/{role}/Role/DefaultPolicy/Resource"
+        for resource in (
+            f"arn:aws:logs:{region}:{account}:log-group:/aws/codebuild/<{project}>:*",
+            f"arn:aws:codebuild:{region}:{account}:report-group/<{project}>-*",
+        ):
+            yield _wildcard(policy, resource, _BUILD_LOGS)
+    for kind in ("Docker", "File"):
+        policy = f"Pipeline/Assets/{kind}Role/DefaultPolicy/Resource"
+        for resource in (
+            f"arn:aws:logs:{region}:{account}:log-group:/aws/codebuild/*",
+            f"arn:aws:codebuild:{region}:{account}:report-group/*",
+        ):
+            yield _wildcard(policy, resource, _BUILD_LOGS)
+        yield _wildcard(
+            policy,
+            "*",
+            "CDK Pipelines lets what publishes assets start and stop builds. In this account there are the "
+            "builds of this pipeline and nothing else, and they run with roles of their own.",
+        )
+    mutation = "Pipeline/UpdatePipeline/SelfMutation/Role/DefaultPolicy/Resource"
+    yield _wildcard(
+        mutation,
+        f"arn:*:iam::{account}:role/*",
+        "Updating the pipeline itself goes through the roles of the bootstrap stack of this account, which "
+        "has no patient data. A condition on their tag limits the statement to the three that deploy and "
+        "publish, and each of them trusts the account explicitly.",
+    )
+    yield _wildcard(
+        mutation,
+        "*",
+        "Covers cloudformation:DescribeStacks and s3:ListBucket, with which the command line looks for the "
+        "bootstrap stack and its bucket. Both only look, in an account that has the pipeline and nothing "
+        "else.",
+    )
+
+
 def acknowledgements(platform: Platform) -> Iterator[Acknowledgement]:
     """All of them."""
     yield from _roles(platform)
+    yield from _network(platform)
+    yield from _studio(platform)
     yield from _index_function()
+    yield from _dispatch_function(platform)
     yield from _buckets()
+    yield from _audit_and_alarms()
+    yield from _promotion(platform)
 
 
 def _roles(platform: Platform) -> Iterator[Acknowledgement]:
@@ -94,24 +258,69 @@ def _roles(platform: Platform) -> Iterator[Acknowledgement]:
         for table in ("series", "instances"):
             yield _wildcard(role, f"{catalog}/{table}/*", _OBJECTS)
     yield _wildcard(crawler, _log_groups(platform, "/aws-glue/crawlers"), _LOG_STREAMS)
+    yield from _in_network(platform, indexer)
 
-    trainer = "training/Trainer/Policy/Resource"
-    yield _wildcard(trainer, image_sets, _IMAGE_SETS)
-    for prefix in ("manifests", "training", "evaluation"):
-        yield _wildcard(trainer, f"{models}/{prefix}/*", _OBJECTS)
-    for kind in ("TrainingJobs", "ProcessingJobs"):
-        yield _wildcard(trainer, _log_groups(platform, f"/aws/sagemaker/{kind}"), _LOG_STREAMS)
-    yield _wildcard(trainer, "*", _NO_RESOURCES)
+    for job, prefixes in {
+        "Trainer": ("manifests", "checkpoints", "training"),
+        "Evaluator": ("manifests", "training", "evaluation"),
+    }.items():
+        role = f"training/{job}/Policy/Resource"
+        yield _wildcard(role, image_sets, _IMAGE_SETS)
+        for prefix in prefixes:
+            yield _wildcard(role, f"{models}/{prefix}/*", _OBJECTS)
+        yield from _connected_by_sagemaker(platform, role)
     for task in platform.environment.training.tasks:
         yield from _pipeline_runner(platform, task=task, models=models)
 
-    endpoints = "inference/Endpoints/Policy/Resource"
-    yield _wildcard(endpoints, image_sets, _IMAGE_SETS)
-    yield _wildcard(endpoints, f"{models}/training/*", _OBJECTS)
-    for prefix in ("requests", "responses", "failures", "segmentations"):
-        yield _wildcard(endpoints, f"{results}/{prefix}/*", _OBJECTS)
-    yield _wildcard(endpoints, _log_groups(platform, "/aws/sagemaker/Endpoints"), _LOG_STREAMS)
-    yield _wildcard(endpoints, "*", _NO_RESOURCES)
+    yield from _containers(platform, image_sets=image_sets, models=models, results=results)
+
+
+def _containers(
+    platform: Platform, *, image_sets: str, models: str, results: str
+) -> Iterator[Acknowledgement]:
+    """Of the role of each way of serving (infra/inference/container_role.py)."""
+    for endpoint in platform.environment.inference.endpoints:
+        role = f"inference/{endpoint.logical_name}/Container/Policy/Resource"
+        yield _wildcard(role, image_sets, _IMAGE_SETS)
+        loaded = (
+            [f"multi-model/{endpoint.name}"] if endpoint.mode == "multi-model" else ["training", "promoted"]
+        )
+        for prefix in loaded:
+            yield _wildcard(role, f"{models}/{prefix}/*", _OBJECTS)
+        exchanged = {
+            "asynchronous": ["requests", "responses", "failures"],
+            "batch": [f"requests/batch/{endpoint.name}", f"responses/batch/{endpoint.name}"],
+        }.get(endpoint.mode, [])
+        for prefix in ("segmentations", *exchanged):
+            yield _wildcard(role, f"{results}/{prefix}/*", _OBJECTS)
+        if endpoint.mode == "serverless":
+            yield _wildcard(role, "*", _NO_RESOURCES)
+            yield Acknowledgement(
+                path=f"inference/{endpoint.logical_name}/Approved/Model",
+                finding="CloudFormation-Validate::MODEL_INSIDE_VPC",
+                reason=(
+                    "SageMaker does not connect a serverless endpoint to a VPC. The environment file may "
+                    "name one only where it says that there is no patient data (protection.patient_data)."
+                ),
+            )
+        else:
+            yield from _connected_by_sagemaker(platform, role)
+
+
+def _connected_by_sagemaker(platform: Platform, policy: str) -> Iterator[Acknowledgement]:
+    """Of a container's role in the network (`permissions.join_network`)."""
+    aws = platform.environment.aws
+    interfaces = f"arn:aws:ec2:{aws.region}:{aws.account}:network-interface/*"
+    yield _wildcard(policy, interfaces, _SAGEMAKER_INTERFACES)
+    yield _wildcard(policy, "*", _NO_RESOURCES_IN_NETWORK)
+
+
+def _in_network(platform: Platform, policy: str) -> Iterator[Acknowledgement]:
+    """Of a function in the network (`permissions.place_in_network`)."""
+    aws = platform.environment.aws
+    for resource in ("*/*", "network-interface/*"):
+        yield _wildcard(policy, f"arn:aws:ec2:{aws.region}:{aws.account}:{resource}", _LAMBDA_INTERFACES)
+    yield _wildcard(policy, "*", _LAMBDA_INTERFACES)
 
 
 def _pipeline_runner(platform: Platform, *, task: Task, models: str) -> Iterator[Acknowledgement]:
@@ -126,14 +335,127 @@ def _pipeline_runner(platform: Platform, *, task: Task, models: str) -> Iterator
     yield _wildcard(runner, f"{sagemaker}:model-package/{group}/*", _PACKAGE_VERSIONS)
 
 
+def _network(platform: Platform) -> Iterator[Acknowledgement]:
+    yield Acknowledgement(
+        path="network/Workloads/FromEachOther",
+        finding="HIPAA.Security-EC2RestrictedCommonPorts",
+        reason=(
+            "The rule pack does not look at where the traffic comes from: this rule admits members of the "
+            "same group only, machines of one training job. They talk on ports that they choose, and "
+            "SageMaker encrypts that with IPsec, which has no ports. Notebook servers have another group."
+        ),
+    )
+    if platform.environment.network.existing:
+        return
+    for index, _ in enumerate(platform.environment.network.availability_zones, start=1):
+        yield Acknowledgement(
+            path=f"network/Vpc/IsolatedSubnet{index}/Subnet",
+            finding="CloudFormation-Validate::W3010",
+            reason=(
+                "The zones are in the environment file. A template that asked the account for its zones "
+                "could not be made without credentials, and could move subnets when AWS adds a zone."
+            ),
+        )
+    yield Acknowledgement(
+        path="network/Vpc/Resource",
+        finding="HIPAA.Security-VPCDefaultSecurityGroupClosed",
+        reason=(
+            "CloudFormation cannot close the group, so this is reported of every VPC, however it is. A "
+            "custom resource of this stack removes all rules of the group (network/DefaultGroup), and a "
+            "test sees them gone."
+        ),
+    )
+    yield _wildcard(
+        "network/DefaultGroup/Workload/Policy/Resource",
+        "*",
+        "For ec2:DescribeSecurityGroups IAM knows no resources, and it shows names and rules of security "
+        "groups only. Rules can be removed from one group: the ARN is in the statement beside it.",
+    )
+    function = "network/DefaultGroup/Function/Resource"
+    for finding, reason in {
+        "AwsSolutions-L1": _PYTHON_VERSION,
+        "HIPAA.Security-LambdaConcurrency": (
+            "Only CloudFormation calls the function, once when a network is made. A reservation would take "
+            "from the account's concurrency for good what is needed for seconds."
+        ),
+        "HIPAA.Security-LambdaDLQ": (
+            "CloudFormation waits for the function's answer and fails the deployment when there is none. A "
+            "queue of requests whose deployment has ended would have no reader."
+        ),
+        "HIPAA.Security-LambdaInsideVPC": (
+            "The function makes the network safe before anything is in it, and calls EC2, for which nothing "
+            "in the network needs an endpoint. It is given the id of a security group and an address to "
+            "answer to; it can read no patient data, and its package has no library beside Lambda's own."
+        ),
+    }.items():
+        yield Acknowledgement(path=function, finding=finding, reason=reason)
+
+
+def _studio(platform: Platform) -> Iterator[Acknowledgement]:
+    """Of the personas that the environment has, each with what it shares with all, and its own."""
+    data, buckets, environment = platform.data, platform.data.buckets, platform.environment
+    region_account = f"{environment.aws.region}:{environment.aws.account}"
+    sagemaker = f"arn:aws:sagemaker:{region_account}"
+    models, results = (_exported(data, bucket.bucket_arn) for bucket in (buckets.models, buckets.results))
+    catalog = _exported(data, buckets.catalog.bucket_arn)
+    image_sets = {f"{_exported(data, data.archive.datastore_arn)}/imageset/*": _IMAGE_SETS}
+    reviewed = {f"{models}/{prefix}/*": _OBJECTS for prefix in ("evaluation", "manifests")}
+    tasks = [f"monai-{environment.name}-{task.name}" for task in environment.training.tasks]
+    packages = {f"{sagemaker}:model-package/{task}/*": _PACKAGE_VERSIONS for task in tasks}
+    endpoints = [
+        f"Endpoints/{endpoint.endpoint_name(environment.name)}"
+        for endpoint in environment.inference.endpoints
+        if isinstance(endpoint, AsynchronousEndpoint)
+    ]
+
+    def stacks(*parts: str) -> dict[str, str]:
+        prefix = f"arn:aws:cloudformation:{region_account}:stack/monai-{environment.name}"
+        return {f"{prefix}-{part}/*": _STACK_IDS for part in parts}
+
+    def streams(*groups: str) -> dict[str, str]:
+        prefix = f"arn:aws:logs:{region_account}:log-group:/aws/sagemaker"
+        return {f"{prefix}/{group}:*": _READ_STREAMS for group in groups}
+
+    own: dict[str, dict[str, str]] = {
+        "data-scientist": {
+            **stacks("data", "catalog", "training"),
+            **image_sets,
+            **reviewed,
+            **packages,
+            f"arn:aws:glue:{region_account}:table/monai_{environment.name.replace('-', '_')}/*": _TABLES,
+            f"{catalog}/*": _OBJECTS,
+            f"{catalog}/query-results/*": _OBJECTS,
+            **{f"{sagemaker}:pipeline/{task}/execution/*": _EXECUTIONS for task in tasks},
+            **(streams("ProcessingJobs", "TrainingJobs") if tasks else {}),
+        },
+        "model-reviewer": {**stacks("training"), **reviewed, **packages},
+        "clinical-integrator": {
+            **stacks("data", "inference"),
+            **image_sets,
+            **{f"{_exported(data, b.bucket_arn)}/*": _OBJECTS for b in (buckets.inbox, buckets.imports)},
+            **{f"{results}/{prefix}/*": _OBJECTS for prefix in ("requests", "responses", "failures")},
+            **streams(*endpoints),
+        },
+    }
+    everyone = {
+        f"{sagemaker}:space/<sagemaker:DomainId>/*": _SPACES,
+        **{
+            f"{sagemaker}:app/<sagemaker:DomainId>/*/{type}/*": _SPACES
+            for type in ("JupyterLab", "jupyterlab")
+        },
+        "*": _STUDIO_LISTS,
+    }
+    roles: dict[str, dict[str, str]] = {"Newcomer": {}}
+    roles |= {pascal_case(user.persona): own[user.persona] for user in environment.studio.users}
+    for role, resources in roles.items():
+        for resource, reason in {**everyone, **resources}.items():
+            yield _wildcard(f"studio/{role}/Policy/Resource", resource, reason)
+
+
 def _index_function() -> Iterator[Acknowledgement]:
     function = "catalog/Index/Function/Resource"
     for finding, reason in {
-        "AwsSolutions-L1": (
-            "Python 3.11 is a runtime that AWS patches until June 2027. It is the version that this "
-            "repository's environments and tests have, so the package that is tested, with its compiled "
-            "wheels, is the one that runs."
-        ),
+        "AwsSolutions-L1": _PYTHON_VERSION,
         "HIPAA.Security-LambdaConcurrency": (
             "The function is started by its queue alone, and the event source mapping limits it to four "
             "at a time. A reservation would be a second limit of the same kind: below the mapping's it "
@@ -144,14 +466,73 @@ def _index_function() -> Iterator[Acknowledgement]:
             "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
             "rule cannot deliver."
         ),
-        "HIPAA.Security-LambdaInsideVPC": (
-            "Nothing can connect to the function, and no resource that it uses is in a VPC. What is left "
-            "is that its code could send headers to hosts outside AWS. That code is this repository's and "
-            "one pinned library, and reads what arrives as data. Once the platform has a network of its "
-            "own, with endpoints of the services and no way out, the function belongs into it."
-        ),
     }.items():
         yield Acknowledgement(path=function, finding=finding, reason=reason)
+
+
+def _dispatch_function(platform: Platform) -> Iterator[Acknowledgement]:
+    """Of the event path, which environments without rules do not have."""
+    if not platform.environment.inference.rules:
+        return
+    data, role = platform.data, "inference/Events/Workload/Policy/Resource"
+    yield _wildcard(role, f"{_exported(data, data.archive.datastore_arn)}/imageset/*", _IMAGE_SETS)
+    results = _exported(data, data.buckets.results.bucket_arn)
+    yield _wildcard(role, f"{results}/requests/dispatch/*", _OBJECTS)
+    yield from _in_network(platform, role)
+    for finding, reason in {
+        "AwsSolutions-L1": _PYTHON_VERSION,
+        "HIPAA.Security-LambdaConcurrency": (
+            "The function is started by its queue alone, and the event source mapping limits it to two at a "
+            "time. A reservation would be a second limit of the same kind."
+        ),
+        "HIPAA.Security-LambdaDLQ": (
+            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
+            "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
+            "rule cannot deliver."
+        ),
+    }.items():
+        yield Acknowledgement(path="inference/Events/Function/Resource", finding=finding, reason=reason)
+
+
+def _promotion(platform: Platform) -> Iterator[Acknowledgement]:
+    """Of the stack `promotion`, which environments outside the delivery do not have."""
+    if platform.promotion is None:
+        return
+    aws, data = platform.environment.aws, platform.data
+    verifier = "promotion/Verification/Workload/Policy/Resource"
+    for name in platform.promotion.verified_stacks:
+        stack = f"arn:aws:cloudformation:{aws.region}:{aws.account}:stack/{name}/*"
+        yield _wildcard(verifier, stack, _STACK_IDS)
+    catalog = _exported(data, data.buckets.catalog.bucket_arn)
+    yield _wildcard(verifier, f"{catalog}/query-results/*", _QUERY_RESULTS)
+    intake = platform.promotion.intake
+    if intake is None:
+        return
+    promoter = "promotion/Candidates/Workload/Policy/Resource"
+    there = intake.before.aws
+    for prefix in ("training", "evaluation", "promoted"):
+        yield _wildcard(promoter, lent_objects(intake.before, f"{prefix}/"), _LENT)
+    yield _wildcard(promoter, f"arn:aws:kms:{there.region}:{there.account}:key/*", _LENT)
+    for group_there, group_here in intake.groups.items():
+        for account, group in ((there.account, group_there), (aws.account, group_here)):
+            packages = f"arn:aws:sagemaker:{aws.region}:{account}:model-package/{group}/*"
+            yield _wildcard(promoter, packages, _PACKAGE_VERSIONS)
+    models = _exported(data, data.buckets.models.bucket_arn)
+    yield _wildcard(promoter, f"{models}/promoted/*", _OBJECTS)
+    yield from _in_network(platform, promoter)
+    for finding, reason in {
+        "AwsSolutions-L1": _PYTHON_VERSION,
+        "HIPAA.Security-LambdaConcurrency": (
+            "The function is started by its queue alone, and the event source mapping limits it to two at a "
+            "time. Approvals are rare; a reservation would hold back concurrency that others need."
+        ),
+        "HIPAA.Security-LambdaDLQ": (
+            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
+            "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
+            "rule cannot deliver."
+        ),
+    }.items():
+        yield Acknowledgement(path="promotion/Candidates/Function/Resource", finding=finding, reason=reason)
 
 
 def _buckets() -> Iterator[Acknowledgement]:
@@ -178,8 +559,36 @@ def _buckets() -> Iterator[Acknowledgement]:
     )
 
 
+def _audit_and_alarms() -> Iterator[Acknowledgement]:
+    yield Acknowledgement(
+        path="data/Audit/Bucket/Resource",
+        finding="HIPAA.Security-S3BucketReplicationEnabled",
+        reason=(
+            _NO_REPLICA + "Where data are retained, the records are under Object Lock until they may go, and "
+            "the log group has every record a second time."
+        ),
+    )
+    yield Acknowledgement(
+        path="observability/Failures/Queue/Resource",
+        finding="AwsSolutions-SQS3",
+        reason=(
+            "Nothing works this queue off, so nothing can fail to: it keeps the events of failed jobs for "
+            "the person who repairs them, as a dead-letter queue does, and each event has an alarm."
+        ),
+    )
+
+
 def _wildcard(path: str, resource: str, reason: str) -> Acknowledgement:
     return Acknowledgement(path=path, finding=f"AwsSolutions-IAM5[Resource::{resource}]", reason=reason)
+
+
+def _resource(scope: IConstruct, path: str) -> cdk.CfnElement:
+    """The resource at a path below `scope`."""
+    for id in path.split("/"):
+        scope = scope.node.find_child(id)
+    if not isinstance(scope, cdk.CfnElement):
+        raise TypeError(f"{path} is not a resource")
+    return scope
 
 
 def _own(stack: cdk.Stack, arn: str) -> str:

@@ -106,6 +106,12 @@ driver.
 """
 
 
+BATCH_GPU_AMI = "al2-ami-sagemaker-batch-gpu-535"
+"""The newest machine image for batch transform jobs (TransformAmiVersion of TransformResources). Its NVIDIA
+driver 535 runs CUDA 12, not CUDA 13.
+"""
+
+
 def family(instance_type: str) -> str:
     """`g5` of `ml.g5.2xlarge`."""
     return instance_type.split(".")[1]

@@ -10,6 +10,12 @@ from infra.data.archive import DATASTORE_TYPE
 from infra.data.stack import DataStack
 from infra.environment import Environment
 from infra.inference.stack import InferenceStack
+from infra.network.stack import NetworkStack
+from infra.observability.stack import ObservabilityStack
+from infra.observability.watched_paths import watched_paths
+from infra.promotion.neighbours import neighbours_of
+from infra.promotion.stack import PromotionStack
+from infra.studio.stack import StudioStack
 from infra.training.stack import TrainingStack
 
 
@@ -23,13 +29,22 @@ class Platform(cdk.Stage):
             env=cdk.Environment(account=environment.aws.account, region=environment.aws.region),
         )
         self.environment = environment
-        self.data = DataStack(self, environment=environment)
+        neighbours = neighbours_of(environment)
+        model_reader = neighbours.model_reader if neighbours else None
+        self.data = DataStack(self, environment=environment, model_reader=model_reader)
+        self.network = NetworkStack(
+            self,
+            environment=environment,
+            key=self.data.key,
+            lender=neighbours.lender if neighbours else None,
+        )
         self.catalog = CatalogStack(
             self,
             environment=environment,
             archive=self.data.archive,
             buckets=self.data.buckets,
             key=self.data.key,
+            placement=self.network.placement,
         )
         self.training = TrainingStack(
             self,
@@ -37,6 +52,8 @@ class Platform(cdk.Stage):
             archive=self.data.archive,
             buckets=self.data.buckets,
             key=self.data.key,
+            placement=self.network.placement,
+            model_reader=model_reader,
         )
         self.inference = InferenceStack(
             self,
@@ -45,6 +62,42 @@ class Platform(cdk.Stage):
             buckets=self.data.buckets,
             key=self.data.key,
             image=self.training.inference_image,
+            placement=self.network.placement,
+            alarm_topic=self.data.alarm_topic,
+        )
+        self.studio = StudioStack(
+            self,
+            environment=environment,
+            archive=self.data.archive,
+            buckets=self.data.buckets,
+            key=self.data.key,
+            import_role_arn=self.data.importer.role_arn,
+            placement=self.network.placement,
+        )
+        self.promotion: PromotionStack | None = None
+        if neighbours is not None:
+            self.promotion = PromotionStack(
+                self,
+                neighbours=neighbours,
+                stacks=[stack.stack_name for stack in self.node.children if isinstance(stack, cdk.Stack)],
+                archive=self.data.archive,
+                buckets=self.data.buckets,
+                key=self.data.key,
+                placement=self.network.placement,
+                image=self.training.inference_image,
+            )
+        self.observability = ObservabilityStack(
+            self,
+            environment=environment,
+            archive=self.data.archive,
+            key=self.data.key,
+            topic=self.data.alarm_topic,
+            audit_log_group_name=self.data.audit.log_group_name,
+            queues=watched_paths(
+                index=self.catalog.index,
+                dispatch=self.inference.event_path,
+                candidates=self.promotion.intake if self.promotion else None,
+            ),
         )
         # On resources only: a tag of a stack would reach the data store, which a changed tag replaces.
         cdk.Tags.of(self).add(

@@ -17,6 +17,15 @@ def allow(
     return iam.PolicyStatement(actions=list(actions), resources=list(on), conditions=dict(when or {}))
 
 
+def deny(
+    *actions: str, on: Sequence[str], when: Mapping[str, Mapping[str, Any]] | None = None
+) -> iam.PolicyStatement:
+    """Never these actions, whatever another statement allows."""
+    return iam.PolicyStatement(
+        effect=iam.Effect.DENY, actions=list(actions), resources=list(on), conditions=dict(when or {})
+    )
+
+
 class Workload(Construct):
     """The role that one workload runs as.
 
@@ -33,9 +42,14 @@ class Workload(Construct):
         description: str,
         principal: iam.IPrincipal,
         statements: Sequence[iam.PolicyStatement],
+        name: str | None = None,
     ) -> None:
+        """
+        Args:
+            name: Only for a role that another account's policies name (infra/promotion/neighbours.py).
+        """
         super().__init__(scope, id)
-        self._role = iam.Role(self, "Role", assumed_by=principal, description=description)
+        self._role = iam.Role(self, "Role", assumed_by=principal, description=description, role_name=name)
         self.policy = iam.ManagedPolicy(
             self, "Policy", description=description, roles=[self._role], statements=list(statements)
         )

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local import athena, events, identity, request_resources
+from local import alarms, athena, embedded_metrics, events, function_logs, identity, request_resources
 from local.cloudformation import Unrecorded, install_resource_types, recorded_only, settle_interrupted
 from local.configuration import ACCESS_KEY_ID, ACCOUNT_ID, HOST, REGION, SECRET_ACCESS_KEY, Configuration
 from local.event_journal import EventJournal
@@ -22,7 +22,7 @@ from local.gateway import App, Gateway, Receive, Scope, Send
 from local.healthimaging import HealthImagingService
 from local.persistence import Persistence, restore_sessions
 from local.sagemaker import SageMakerRuntimeService, SageMakerService
-from local.service import Caller, Credentials, Service
+from local.service import Caller, ConditionKeys, Credentials, Service
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,9 @@ class LocalCloud:
         request_resources.install()
         athena.install()
         events.install()
+        function_logs.install()
+        embedded_metrics.install()
+        alarms.install()
         self._journal = EventJournal(configuration.root / "events.jsonl")
         self._persistence = Persistence(
             configuration.state_folder,
@@ -107,7 +110,7 @@ class LocalCloud:
         caller: Caller,
         action: str,
         resources: Sequence[str],
-        context: Mapping[str, str] | None = None,
+        context: ConditionKeys | None = None,
     ) -> None:
         identity.authorize(caller=caller, action=action, resources=resources, context=context)
 

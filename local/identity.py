@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from local.service import Caller, Credentials, ServiceError
+from local.service import Caller, ConditionKeys, Credentials, ServiceError
 
 _POLICIES = 1024
 """How many policy documents are kept in parsed form."""
@@ -91,7 +91,7 @@ def authenticate(
 
 
 def authorize(
-    *, caller: Caller, action: str, resources: Sequence[str], context: Mapping[str, str] | None = None
+    *, caller: Caller, action: str, resources: Sequence[str], context: ConditionKeys | None = None
 ) -> None:
     """Raise AccessDeniedException unless the caller's identity policies allow `action` on every resource.
 

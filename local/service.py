@@ -73,6 +73,10 @@ cloud nor works for long: then it may run on the event loop. A thread of its own
 than reading a frame does. Runs on the event loop itself, and raises nothing."""
 
 
+ConditionKeys = Mapping[str, str | list[str]]
+"""IAM condition keys with their values, as text; a list where a key has several."""
+
+
 class Cloud(Protocol):
     """The cloud around a service."""
 
@@ -100,7 +104,7 @@ class Cloud(Protocol):
         caller: Caller,
         action: str,
         resources: Sequence[str],
-        context: Mapping[str, str] | None = None,
+        context: ConditionKeys | None = None,
     ) -> None:
         """Raise `ServiceError("AccessDeniedException")` unless the caller may do `action` on every
         resource."""
@@ -126,6 +130,9 @@ class Service(Protocol):
 
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """ARNs that a call is authorised against; "*" where AWS has no resource for the operation."""
+
+    def condition_keys(self, operation: str, params: Mapping[str, Any]) -> ConditionKeys:
+        """What a call says of itself to the conditions of policies, beside the keys of every request."""
 
     def start(self) -> None:
         """Resume what a restart interrupted. Called when the cloud answers requests."""

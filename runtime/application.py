@@ -18,6 +18,7 @@ from monai.deploy.core import Application
 from runtime.answer import Result
 from runtime.bundle import Bundle
 from runtime.exchange import Exchange
+from runtime.metrics import Metrics
 from runtime.operators.archive_writer import ArchiveWriter
 from runtime.operators.bundle_inference import BundleInference
 from runtime.operators.image_set_loader import ImageSetLoader
@@ -33,12 +34,21 @@ from runtime.series_rules import SeriesRule
 class SegmentationApplication(Application):
     """Image set in, stored DICOM SEG out. Not for concurrent use: one thread owns it."""
 
-    def __init__(self, *, client: Any, bundle: Bundle, rules: Sequence[SeriesRule], results: Results) -> None:
+    def __init__(
+        self,
+        *,
+        client: Any,
+        bundle: Bundle,
+        rules: Sequence[SeriesRule],
+        results: Results,
+        metrics: Metrics,
+    ) -> None:
         """``client`` is boto3's ``medical-imaging`` client."""
         self._client = client
         self._bundle = bundle
         self._rules = tuple(rules)
         self._results = results
+        self._metrics = metrics
         self._exchange: Exchange | None = None
         super().__init__()
 
@@ -66,7 +76,9 @@ class SegmentationApplication(Application):
         if exchange.result is None:
             msg = "the graph ended without a result"
             raise RuntimeError(msg)
-        return replace(exchange.result, seconds=exchange.timings())
+        result = replace(exchange.result, seconds=exchange.timings())
+        self._metrics.segmented(result, exchange.volume)
+        return result
 
     def compose(self) -> None:
         """Chain the operators for the exchange at hand; holoscan calls this at every run."""

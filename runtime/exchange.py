@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from runtime.answer import Result
+from runtime.metrics import VolumeFigures
 from runtime.request import ImageSetInput
 
 
@@ -18,6 +19,8 @@ class Exchange:
 
     request: ImageSetInput
     result: Result | None = None
+    volume: VolumeFigures | None = None
+    """Of the volume that was segmented; None while there is none, and where the archive has the result."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

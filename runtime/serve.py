@@ -9,6 +9,7 @@ import uvicorn
 
 from runtime.errors import report
 from runtime.logs import places
+from runtime.metrics import Metrics
 from runtime.server import create_app
 from runtime.service import load_service
 from runtime.settings import Settings
@@ -37,12 +38,13 @@ def serve(settings: Settings) -> int:
         _LOG.error("the model cannot be served", extra={"fields": fields})
         server.should_exit = True
 
+    metrics = Metrics(endpoint=settings.endpoint_name)
     worker = Worker(
-        load=lambda: load_service(settings), queue_length=settings.queue_length, on_failure=give_up
+        load=lambda: load_service(settings, metrics), queue_length=settings.queue_length, on_failure=give_up
     )
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(worker),
+            create_app(worker, metrics),
             host=settings.host,
             port=settings.port,
             log_config=None,

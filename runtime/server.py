@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from runtime.answer import to_document
 from runtime.errors import ErrorReport, RequestTooLargeError, UnsupportedMediaTypeError, report
 from runtime.logs import places
+from runtime.metrics import Metrics
 from runtime.request import ImageSetInput, parse_request
 from runtime.worker import Worker
 
@@ -23,8 +24,8 @@ MAXIMUM_BODY_BYTES = 1024 * 1024
 """Requests are identifiers; the longest list of them that is accepted is a few kilobytes."""
 
 
-def create_app(worker: Worker) -> FastAPI:
-    """Make the HTTP application in front of a worker."""
+def create_app(worker: Worker, metrics: Metrics) -> FastAPI:
+    """Make the HTTP application in front of a worker; it counts its requests in `metrics`."""
     app = FastAPI(title="MONAI inference", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/ping")
@@ -38,7 +39,7 @@ def create_app(worker: Worker) -> FastAPI:
 
     @app.post("/invocations")
     async def invocations(request: Request) -> Response:
-        return await _invoke(request, worker)
+        return await _invoke(request, worker, metrics)
 
     @app.exception_handler(HTTPException)
     async def unknown_route(request: Request, error: HTTPException) -> Response:
@@ -57,7 +58,7 @@ def create_app(worker: Worker) -> FastAPI:
     return app
 
 
-async def _invoke(request: Request, worker: Worker) -> Response:
+async def _invoke(request: Request, worker: Worker, metrics: Metrics) -> Response:
     start = time.perf_counter()
     # SageMaker's own id of the invocation when there is one, so that its logs and ours can be joined.
     invocation = request.headers.get("x-amzn-sagemaker-inference-id") or uuid.uuid4().hex
@@ -67,15 +68,19 @@ async def _invoke(request: Request, worker: Worker) -> Response:
         answer = await asyncio.wrap_future(worker.submit(inputs))
     except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a typed answer
         description = report(error)
-        _log_failure(invocation, inputs, description, error, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        _log_failure(invocation, inputs, description, error, seconds)
+        metrics.failed(error_type=description.type, seconds=seconds)
         return _error_response(description)
+    seconds = time.perf_counter() - start
+    metrics.answered(seconds=seconds)
     _LOG.info(
         "answered",
         extra={
             "fields": {
                 "invocation": invocation,
                 "status": 200,
-                "seconds": round(time.perf_counter() - start, 3),
+                "seconds": round(seconds, 3),
                 "results": [
                     {
                         "imageSetId": result.image_set_id,

@@ -8,6 +8,7 @@ import time
 import boto3
 
 from runtime.errors import BundleError
+from runtime.metrics import Metrics
 from runtime.series_rules import SeriesRule
 from runtime.settings import Settings
 from runtime.worker import Segment
@@ -15,7 +16,7 @@ from runtime.worker import Segment
 _LOG = logging.getLogger(__name__)
 
 
-def load_service(settings: Settings) -> Segment:
+def load_service(settings: Settings, metrics: Metrics) -> Segment:
     """Load the bundle, warm it, and return the function that segments one image set.
 
     torch, MONAI and holoscan are imported here and not with the module: the server answers health checks
@@ -52,6 +53,7 @@ def load_service(settings: Settings) -> Segment:
             model=bundle.identity,
             copy=copy,
         ),
+        metrics=metrics,
     )
     _LOG.info(
         "model is warm",

@@ -51,6 +51,9 @@ class Settings:
     segmentation_copy: S3Prefix | None = None
     """``RUNTIME_SEGMENTATION_S3_URI``: where a copy of every SEG is put; unset = no copy."""
 
+    endpoint_name: str = "unnamed"
+    """``RUNTIME_ENDPOINT_NAME``: what the metrics of this container are told apart by."""
+
     @property
     def model_directory(self) -> Path:
         return self.base_directory / "model"
@@ -88,6 +91,7 @@ class Settings:
             ),
             series_rules=read("RUNTIME_SERIES_RULES", (), _rules),
             segmentation_copy=read("RUNTIME_SEGMENTATION_S3_URI", None, _s3_prefix),
+            endpoint_name=read("RUNTIME_ENDPOINT_NAME", cls.endpoint_name, _name),
         )
         if problems:
             raise SettingsError("; ".join(problems))
@@ -100,6 +104,13 @@ def _integer(text: str, lowest: int, highest: int) -> int:
         msg = f"{text!r} is not a whole number from {lowest} to {highest}"
         raise ValueError(msg)
     return value
+
+
+def _name(text: str) -> str:
+    if len(text) > 63 or not text.replace("-", "").isalnum() or not text.isascii():
+        msg = f"{text!r} is not a name of at most 63 letters, digits and hyphens"
+        raise ValueError(msg)
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,8 @@
-"""Approves a model package and puts it into service, through the stack that owns the endpoint."""
+"""Approves a model package and puts it into service, through the stack that owns the endpoint.
+
+Or only approves it: a reviewer in SageMaker Studio may not update stacks (infra/studio/personas.py), and the
+delivery puts an approved package into service.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +67,9 @@ def approve(
         every_seconds: Time between two looks at the stack.
     """
     deployed = deployment.task(task)
-    sagemaker = deployment.session.client("sagemaker")
-    package = model_package_arn or _newest_pending(sagemaker, deployed.model_package_group)
-    sagemaker.update_model_package(
-        ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription=note
+    package = mark_approved(
+        deployment, model_package_arn=model_package_arn, task=task, note=note, progress=progress
     )
-    progress(f"approved {package.rpartition(':')[2]}")
     changed = _update_stack(
         deployment,
         parameter=f"{deployed.identifier}ModelPackageArn",
@@ -81,6 +82,24 @@ def approve(
         endpoint_name=deployment.stack("inference")[f"{deployed.identifier}EndpointName"],
         changed=changed,
     )
+
+
+def mark_approved(
+    deployment: Deployment,
+    *,
+    model_package_arn: str | None = None,
+    task: str | None = None,
+    note: str = "Approved with monai-aws",
+    progress: Progress = silent,
+) -> str:
+    """Set a model package to Approved and return its ARN; the arguments are those of `approve`."""
+    sagemaker = deployment.session.client("sagemaker")
+    package = model_package_arn or _newest_pending(sagemaker, deployment.task(task).model_package_group)
+    sagemaker.update_model_package(
+        ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription=note
+    )
+    progress(f"approved {package.rpartition(':')[2]}")
+    return package
 
 
 def _newest_pending(sagemaker: Any, group: str) -> str:

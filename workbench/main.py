@@ -2,6 +2,8 @@
 
 Exit codes: 0 the work is done, 1 it failed (standard error says why and what to do next), 2 the command was
 misspelt. With --json standard output is one JSON document, also for a failure: {"error": {...}}.
+
+Without --env the environment is the one that MONAI_ENV names, and `local` where nothing does.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Annotated
 import typer
 
 from healthimaging.reference import ImageSetRef
-from workbench.approve import approve
+from workbench.approve import approve, mark_approved
 from workbench.cloud import DEFAULT_ROOT, cloud_down, cloud_status, cloud_up
 from workbench.dataset import default_sql, make_dataset
 from workbench.deployment import Deployment
@@ -40,7 +42,9 @@ app = typer.Typer(
 cloud = typer.Typer(no_args_is_help=True, help="The cloud on this machine: start, stop, look.")
 app.add_typer(cloud, name="cloud")
 
-Env = Annotated[str, typer.Option("--env", help="Environment file in infra/environments.")]
+Env = Annotated[
+    str, typer.Option("--env", envvar="MONAI_ENV", help="Environment file in infra/environments.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder of the local cloud's state.")]
 Task = Annotated[str | None, typer.Option("--task", help="Training task; needed if there are several.")]
@@ -236,10 +240,23 @@ def approve_command(
         str | None, typer.Option(help="ARN of the package; the newest that waits for approval if not given.")
     ] = None,
     note: Annotated[str, typer.Option(help="Recorded with the approval.")] = "Approved with monai-aws",
+    deploying: Annotated[
+        bool, typer.Option("--deploy/--no-deploy", help="Put it into service, or leave that to the delivery.")
+    ] = True,
 ) -> None:
     """Approve a model package and put it into service."""
     output = Output(as_json)
     with _reporting(output):
+        if not deploying:
+            package = mark_approved(
+                _deployment(env),
+                model_package_arn=model_package,
+                task=task,
+                note=note,
+                progress=output.progress,
+            )
+            output.result({"modelPackageArn": package}, [f"{package} approved"])
+            return
         result = approve(
             _deployment(env), model_package_arn=model_package, task=task, note=note, progress=output.progress
         )

@@ -62,8 +62,8 @@ def function_code(*, folder: str, packages: Iterable[str]) -> lambda_.Code:
     """The code asset of the function in `folder` (relative to the repository).
 
     Args:
-        folder: The function's package. Its `requirements.txt` pins what it needs beyond the Lambda runtime's
-            own boto3.
+        folder: The function's package. Its `requirements.txt`, if it has one, pins what it needs beyond the
+            Lambda runtime's own boto3.
         packages: Further packages of this repository that the function imports.
     """
     package = _FunctionPackage(folder=folder, packages=tuple(packages))
@@ -87,7 +87,8 @@ class _FunctionPackage:
     def try_bundle(self, output_dir: str, _options: object = None, **_option: object) -> bool:
         """Called by the CDK when the asset is not yet in its output. False would mean: use Docker."""
         target = Path(output_dir)
-        shutil.copytree(self._dependencies(), target, dirs_exist_ok=True)
+        if self._requirements.is_file():
+            shutil.copytree(self._dependencies(), target, dirs_exist_ok=True)
         for source in self._sources():
             copy = target / source.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ class _FunctionPackage:
             path
             for folder in (self._folder, *self._packages)
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and path.suffix in _SOURCE_SUFFIXES and "__pycache__" not in path.parts
+            if path.is_file() and path.suffix in _SOURCE_SUFFIXES and not _is_trace(path.relative_to(ROOT))
         }
         for parent in Path(self._folder).parents:
             init = ROOT / parent / "__init__.py"
@@ -119,7 +120,7 @@ class _FunctionPackage:
         yield from sorted(found, key=lambda path: path.relative_to(ROOT).as_posix())
 
     def _dependencies_digest(self) -> str:
-        pins = self._requirements.read_bytes()
+        pins = self._requirements.read_bytes() if self._requirements.is_file() else b""
         made_from = "\0".join([_PYTHON_VERSION, _PLATFORM, *_UNUSED]).encode()
         return hashlib.sha256(pins + b"\0" + made_from).hexdigest()
 
@@ -140,6 +141,11 @@ class _FunctionPackage:
                 if not ready.is_dir():
                     raise
         return ready
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a tool left the file behind: compiled modules, and caches in hidden folders."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 def _install(requirements: Path, *, into: Path) -> None:

@@ -8,19 +8,19 @@ what it could not do.
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.catalog.tables import CATALOG_PREFIXES
 from infra.data.archive import Archive
 from infra.data.buckets import Buckets
-from infra.permissions import use_key
+from infra.event_queue import event_queue
+from infra.network.placement import Placement
+from infra.permissions import place_in_network, use_key
 from infra.workload import Workload, allow
 
 _TIMEOUT = cdk.Duration.minutes(2)
@@ -29,8 +29,6 @@ _TIMEOUT = cdk.Duration.minutes(2)
 _BATCH = 10
 _CONCURRENT_BATCHES = 4
 """With a tenth of a second a request, some 40 a second: below the quota of GetImageSetMetadata (50)."""
-
-_ATTEMPTS = 5
 
 
 class IndexPath(Construct):
@@ -44,47 +42,13 @@ class IndexPath(Construct):
         archive: Archive,
         buckets: Buckets,
         key: kms.IKey,
+        placement: Placement,
         log_retention_days: int,
     ) -> None:
         super().__init__(scope, id)
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(4),
-            # AWS advises six times the function's timeout, so that a throttled batch is not handed out twice.
-            visibility_timeout=cdk.Duration.minutes(6 * _TIMEOUT.to_minutes()),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_ATTEMPTS),
-        )
-        self._announce(archive)
-        self.function = self._function(
-            archive=archive, buckets=buckets, key=key, log_retention_days=log_retention_days
-        )
-        lambda_.EventSourceMapping(
-            self,
-            "FromQueue",
-            target=self.function,
-            event_source_arn=self.queue.queue_arn,
-            batch_size=_BATCH,
-            max_concurrency=_CONCURRENT_BATCHES,
-            report_batch_item_failures=True,
-        ).node.add_dependency(self._workload.policy)
-
-    def _announce(self, archive: Archive) -> None:
-        """Bring the archive's events to the queue.
-
-        Written on the lowest level: the rule's target as the CDK has it would change the key's policy, which
-        is in another stack.
-        """
-        rule = events.CfnRule(
+        self._events = event_queue(self, key=key, timeout=_TIMEOUT)
+        self.queue, self.dead_letters = self._events.queue, self._events.dead_letters
+        self._events.receive(
             self,
             "ImageSetChanged",
             description="Image sets of the archive that the catalog has to read again",
@@ -98,29 +62,32 @@ class IndexPath(Construct):
                 ],
                 "detail": {"datastoreId": [archive.datastore_id]},
             },
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Queue",
-                    arn=self.queue.queue_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
-                        arn=self.dead_letters.queue_arn
-                    ),
-                )
-            ],
         )
-        for queue in (self.queue, self.dead_letters):
-            queue.add_to_resource_policy(
-                iam.PolicyStatement(
-                    sid="FromRule",
-                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                    actions=["sqs:SendMessage"],
-                    resources=[queue.queue_arn],
-                    conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
-                )
-            )
+        self.function = self._function(
+            archive=archive,
+            buckets=buckets,
+            key=key,
+            placement=placement,
+            log_retention_days=log_retention_days,
+        )
+        lambda_.EventSourceMapping(
+            self,
+            "FromQueue",
+            target=self.function,
+            event_source_arn=self.queue.queue_arn,
+            batch_size=_BATCH,
+            max_concurrency=_CONCURRENT_BATCHES,
+            report_batch_item_failures=True,
+        ).node.add_dependency(self._workload.policy)
 
     def _function(
-        self, *, archive: Archive, buckets: Buckets, key: kms.IKey, log_retention_days: int
+        self,
+        *,
+        archive: Archive,
+        buckets: Buckets,
+        key: kms.IKey,
+        placement: Placement,
+        log_retention_days: int,
     ) -> lambda_.Function:
         log = logs.CfnLogGroup(self, "Log", kms_key_id=key.key_arn, retention_in_days=log_retention_days)
         log_group = logs.LogGroup.from_log_group_arn(self, "FunctionLog", log.attr_arn)
@@ -140,17 +107,13 @@ class IndexPath(Construct):
                     "s3:PutObject",
                     on=[buckets.catalog.arn_for_objects(f"{prefix}*") for prefix in CATALOG_PREFIXES],
                 ),
-                allow(
-                    "sqs:DeleteMessage",
-                    "sqs:GetQueueAttributes",
-                    "sqs:ReceiveMessage",
-                    on=[self.queue.queue_arn],
-                ),
+                self._events.may_be_read,
                 use_key(key),
                 allow("logs:CreateLogStream", "logs:PutLogEvents", on=[log.attr_arn]),
+                *place_in_network(cdk.Stack.of(self), placement),
             ],
         )
-        return lambda_.Function(
+        function = lambda_.Function(
             self,
             "Function",
             description="Writes the header rows of an image set to the catalog",
@@ -164,3 +127,6 @@ class IndexPath(Construct):
             timeout=_TIMEOUT,
             environment={"CATALOG_BUCKET": buckets.catalog.bucket_name},
         )
+        placement.put(function)
+        function.node.add_dependency(self._workload.policy)
+        return function

@@ -13,6 +13,7 @@ from infra.catalog.tables import CatalogTables
 from infra.data.archive import Archive
 from infra.data.buckets import Buckets
 from infra.environment import Environment
+from infra.network.placement import Placement
 
 
 class CatalogStack(cdk.Stack):
@@ -28,6 +29,7 @@ class CatalogStack(cdk.Stack):
         archive: Archive,
         buckets: Buckets,
         key: kms.IKey,
+        placement: Placement,
     ) -> None:
         super().__init__(
             scope,
@@ -35,12 +37,13 @@ class CatalogStack(cdk.Stack):
             stack_name=f"monai-{environment.name}-catalog",
             description="MONAI on AWS: header catalog, index function, Athena workgroup",
         )
-        index = IndexPath(
+        self.index = IndexPath(
             self,
             "Index",
             archive=archive,
             buckets=buckets,
             key=key,
+            placement=placement,
             log_retention_days=environment.logs.retention_days,
         )
         tables = CatalogTables(
@@ -66,8 +69,8 @@ class CatalogStack(cdk.Stack):
             "DatabaseName": tables.database_name,
             "WorkgroupName": queries.workgroup.ref,
             "CatalogBucketName": buckets.catalog.bucket_name,
-            "IndexFunctionName": index.function.function_name,
-            "IndexQueueUrl": index.queue.queue_url,
-            "IndexDeadLetterQueueUrl": index.dead_letters.queue_url,
+            "IndexFunctionName": self.index.function.function_name,
+            "IndexQueueUrl": self.index.queue.queue_url,
+            "IndexDeadLetterQueueUrl": self.index.dead_letters.queue_url,
         }.items():
             cdk.CfnOutput(self, name, value=value)

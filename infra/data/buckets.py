@@ -15,8 +15,10 @@ _PASSING = cdk.Duration.days(30)
 
 MANIFESTS = "manifests/"
 TRAINING = "training/"
+CHECKPOINTS = "checkpoints/"
 EVALUATION = "evaluation/"
-"""Prefixes of the model bucket."""
+PROMOTED = "promoted/"
+"""Prefixes of the model bucket. What was approved in the environment before this one is in the last."""
 
 REQUESTS = "requests/"
 RESPONSES = "responses/"
@@ -68,7 +70,7 @@ class Buckets(Construct):
         """What import jobs report."""
         self.catalog = self._private("Catalog", expiring=(QUERY_RESULTS,))
         """Header rows as Parquet, and query results."""
-        self.models = self._private("Models")
+        self.models = self._private("Models", expiring=(CHECKPOINTS,))
         """Dataset manifests, trained models and their evaluation."""
         self.results = self._private("Results", expiring=(REQUESTS, RESPONSES, FAILURES))
         """Requests to asynchronous endpoints and what came of them."""
@@ -80,7 +82,12 @@ class Buckets(Construct):
     @property
     def all(self) -> tuple[s3.Bucket, ...]:
         """Every bucket, the one with the access logs included."""
-        return (self.access_logs, self.inbox, self.imports, self.catalog, self.models, self.results)
+        return (self.access_logs, *self.with_patient_data)
+
+    @property
+    def with_patient_data(self) -> tuple[s3.Bucket, ...]:
+        """Buckets whose objects can describe a patient: reading any of them is recorded."""
+        return (self.inbox, self.imports, self.catalog, self.models, self.results)
 
     def _private(self, id: str, *, expiring: tuple[str, ...] = ()) -> s3.Bucket:
         return s3.Bucket(

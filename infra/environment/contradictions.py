@@ -41,7 +41,12 @@ def contradictions(data: Table, *, name: str) -> Iterator[str]:
     yield from _tasks(tasks)
     yield from _endpoints(data, endpoints, tasks={task.get("name") for task in tasks}, environment=name)
     yield from _rules(rules, endpoints)
-    yield from instance_type_problems(studio=_table(data, "studio"), tasks=tasks, endpoints=endpoints)
+    yield from instance_type_problems(
+        studio=_table(data, "studio"),
+        tasks=tasks,
+        endpoints=endpoints,
+        inference_base=_table(data, "images").get("inference_base"),
+    )
 
 
 def _local(data: Table) -> Iterator[str]:
@@ -88,6 +93,14 @@ def _network(data: Table) -> Iterator[str]:
             yield "network.existing.subnet_ids: one is there twice"
         if existing.get("make_endpoints") is True and not existing.get("route_table_ids"):
             yield "network.existing.route_table_ids: missing (the gateway endpoint of S3 needs them)"
+        cidrs = existing.get("endpoint_cidrs")
+        if existing.get("make_endpoints") is True and cidrs:
+            yield "network.existing.endpoint_cidrs: only without make_endpoints"
+        elif existing.get("make_endpoints") is False and not cidrs:
+            yield "network.existing.endpoint_cidrs: missing (workloads may connect to nothing else)"
+        for cidr in cidrs if isinstance(cidrs, list) else []:
+            if isinstance(cidr, str) and (problem := _not_private(cidr)):
+                yield f"network.existing.endpoint_cidrs: {problem}"
         return
     if "cidr" not in network:
         yield "network.cidr: missing (or network.existing)"
@@ -102,13 +115,19 @@ def _network(data: Table) -> Iterator[str]:
                 yield f"network.availability_zones: {zone!r} is not in {region}"
     cidr = network.get("cidr")
     if isinstance(cidr, str):
-        try:
-            addresses = IPv4Network(cidr)
-        except ValueError as error:
-            yield f"network.cidr: {error}"
-        else:
-            if not addresses.is_private or not 16 <= addresses.prefixlen <= 24:
-                yield f"network.cidr: {cidr!r} is not a private block of /16 to /24"
+        if problem := _not_private(cidr):
+            yield f"network.cidr: {problem}"
+        elif not 16 <= IPv4Network(cidr).prefixlen <= 24:
+            yield f"network.cidr: {cidr!r} is not a private block of /16 to /24"
+
+
+def _not_private(cidr: str) -> str | None:
+    """What is wrong with a block of private addresses."""
+    try:
+        addresses = IPv4Network(cidr)
+    except ValueError as error:
+        return str(error)
+    return None if addresses.is_private else f"{cidr!r} is not a block of private addresses"
 
 
 def _studio(data: Table) -> Iterator[str]:
@@ -147,6 +166,7 @@ def _endpoints(data: Table, endpoints: list[Table], *, tasks: set[Any], environm
             ]
             served = Counter(task for _, task in named[1:] if isinstance(task, str))
             yield from (f"{where}.models: {t!r} is there {n} times" for t, n in served.items() if n > 1)
+            yield from _components(endpoint, models, where=where, environment=environment)
         for place, task in named:
             if isinstance(task, str) and task not in tasks:
                 yield f"{place}: no training task is called {task!r}"
@@ -163,6 +183,21 @@ def _endpoints(data: Table, endpoints: list[Table], *, tasks: set[Any], environm
             length = len(f"monai-{environment}-{name}-{machine.removeprefix('ml.')}")
             if length > _ENDPOINT_NAME_LENGTH:
                 yield f"{where}.name: the endpoint's name would have {length} characters, 63 are allowed"
+
+
+def _components(endpoint: Table, models: list[Any], *, where: str, environment: str) -> Iterator[str]:
+    for n, model in enumerate(model for model in models if isinstance(model, Mapping)):
+        least, most = model.get("copies"), model.get("maximum_copies")
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            yield f"{where}.models.{n}.copies: {least} is more than maximum_copies {most}"
+        name, machine, task = endpoint.get("name"), endpoint.get("instance_type"), model.get("task")
+        if isinstance(name, str) and isinstance(machine, str) and isinstance(task, str):
+            length = len(f"monai-{environment}-{name}-{task}-{machine.removeprefix('ml.')}")
+            if length > _ENDPOINT_NAME_LENGTH:
+                yield (
+                    f"{where}.models.{n}.task: the component's name would have {length} characters, "
+                    "63 are allowed"
+                )
 
 
 def _rules(rules: list[Table], endpoints: list[Table]) -> Iterator[str]:

@@ -78,6 +78,10 @@ class ModelComponent(Section):
     accelerators: Annotated[float, Field(ge=0, le=16)]
     memory_mib: Annotated[int, Field(ge=128)]
     copies: Annotated[int, Field(ge=1, le=32)]
+    """Where the endpoint may have no machine at all, the copies at the start: they then go down to none."""
+    maximum_copies: Annotated[int, Field(ge=1, le=32)]
+    invocations_per_copy: Annotated[float, Field(gt=0)]
+    """Requests a minute and copy that scaling aims at."""
 
     @property
     def logical_name(self) -> str:
@@ -89,6 +93,13 @@ class ComponentEndpoint(_OnInstances):
 
     mode: Literal["inference-components"]
     models: Annotated[tuple[ModelComponent, ...], Field(min_length=1)]
+
+    def component_name(self, environment: str, model: ModelComponent) -> str:
+        """The name of the inference component that runs a model of this endpoint. It cannot move to another
+        endpoint, so its name contains what makes another endpoint.
+        """
+        machine = self.instance_type.removeprefix("ml.").replace(".", "-")
+        return f"monai-{environment}-{self.name}-{model.task}-{machine}"
 
 
 class ServerlessEndpoint(_Served):
@@ -140,7 +151,7 @@ class Rule(Section):
     series_description: Annotated[str, Field(min_length=1)] | None = None
     """Regular expression that SeriesDescription (0008,103E) contains, whatever its case."""
     minimum_instances: Annotated[int, Field(ge=1)] = 1
-    """Localizers and scouts have few."""
+    """Localizers and scouts have few. An instance of several frames counts as many as it has frames."""
 
 
 class Inference(Section):

@@ -15,7 +15,11 @@ _ENDPOINT_SHAPES = {"batch": "TransformInstanceType"}
 
 
 def instance_type_problems(
-    *, studio: Mapping[str, Any], tasks: list[Mapping[str, Any]], endpoints: list[Mapping[str, Any]]
+    *,
+    studio: Mapping[str, Any],
+    tasks: list[Mapping[str, Any]],
+    endpoints: list[Mapping[str, Any]],
+    inference_base: Any,
 ) -> Iterator[str]:
     """Every instance type that does not exist or does not fit."""
     named: list[tuple[str, Any, str]] = [
@@ -40,6 +44,8 @@ def instance_type_problems(
         if isinstance(machine, str) and machine in _instance_types(shape):
             if mode == "multi-model" and has_nvidia_gpu(machine):
                 yield f"{where}: multi-model endpoints with our container run on CPU"
+            if mode == "batch" and has_nvidia_gpu(machine) and "cu13" in str(inference_base):
+                yield f"{where}: batch transform has no driver for CUDA 13 (images.inference_base), use CPU"
             models = endpoint.get("models")
             wants_gpu = isinstance(models, list) and any(
                 isinstance(model, Mapping) and model.get("accelerators") for model in models

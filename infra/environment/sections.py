@@ -70,6 +70,10 @@ class ExistingNetwork(Section):
     """Where the gateway endpoint of S3 enters its route. Required if `make_endpoints`."""
     make_endpoints: bool
     """Make the interface endpoints and the gateway endpoint of S3; false where the VPC has them already."""
+    endpoint_cidrs: tuple[Annotated[str, Field(pattern=r"^[0-9.]+/[0-9]+$")], ...] = ()
+    """Addresses of the endpoints that are there already, the only ones that workloads may connect to.
+    Required unless `make_endpoints`.
+    """
 
 
 class Network(Section):

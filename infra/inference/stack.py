@@ -9,19 +9,27 @@ from constructs import Construct
 
 from infra.assets.images import Image
 from infra.data.archive import Archive
-from infra.data.buckets import FAILURES, REQUESTS, RESPONSES, SEGMENTATIONS, TRAINING, Buckets
-from infra.environment import Environment
-from infra.inference.endpoint import AsynchronousEndpoint
-from infra.permissions import (
-    lend_key_to_volumes,
-    pull_image,
-    read_image_sets,
-    read_objects,
-    use_key,
-    write_objects,
-    write_sagemaker_logs,
+from infra.data.buckets import Buckets
+from infra.environment import (
+    AsynchronousEndpoint,
+    BatchTransform,
+    ComponentEndpoint,
+    Environment,
+    MultiModelEndpoint,
+    RealTimeEndpoint,
+    ServerlessEndpoint,
 )
-from infra.workload import Workload, allow, service
+from infra.inference.asynchronous import Asynchronous
+from infra.inference.batch import Batch
+from infra.inference.components import Components
+from infra.inference.endpoint_logs import container_logs
+from infra.inference.event_path import EventPath
+from infra.inference.multi_model import MultiModel
+from infra.inference.real_time import RealTime
+from infra.inference.serverless import Serverless
+from infra.inference.surroundings import Surroundings
+from infra.network.placement import Placement
+from infra.service_logs import ServiceLogGroup
 
 
 class InferenceStack(cdk.Stack):
@@ -36,54 +44,74 @@ class InferenceStack(cdk.Stack):
         buckets: Buckets,
         key: kms.IKey,
         image: Image,
+        placement: Placement,
+        alarm_topic: sns.ITopic,
     ) -> None:
         super().__init__(
             scope,
             "inference",
             stack_name=f"monai-{environment.name}-inference",
-            description="MONAI on AWS: asynchronous endpoints",
+            description="MONAI on AWS: endpoints",
+        )
+        self._surroundings = Surroundings(
+            environment=environment,
+            archive=archive,
+            buckets=buckets,
+            key=key,
+            image=image,
+            placement=placement,
+            alarm_topic=alarm_topic,
         )
         success = sns.Topic(self, "Success", master_key=key, enforce_ssl=True)
         failure = sns.Topic(self, "Failure", master_key=key, enforce_ssl=True)
-        workload = Workload(
-            self,
-            "Endpoints",
-            description="Inference containers: read image sets, store segmentations, answer through S3",
-            principal=service("sagemaker.amazonaws.com", account=self.account),
-            statements=[
-                read_image_sets(archive),
-                # Stores a segmentation, and looks which image set has become of it.
-                allow(
-                    "medical-imaging:SearchImageSets",
-                    "medical-imaging:StoreDICOM",
-                    on=[archive.datastore_arn],
-                ),
-                *read_objects(buckets.models, TRAINING),
-                *read_objects(buckets.results, REQUESTS),
-                write_objects(buckets.results, RESPONSES, FAILURES, SEGMENTATIONS),
-                allow("sns:Publish", on=[success.topic_arn, failure.topic_arn]),
-                use_key(key),
-                lend_key_to_volumes(key),
-                *pull_image(image.repository),
-                *write_sagemaker_logs(self, "Endpoints"),
-            ],
-        )
+        self.asynchronous: dict[str, Asynchronous] = {}
+        """The asynchronous endpoints by their names in the environment file."""
         for endpoint in environment.inference.endpoints:
-            if endpoint.mode != "asynchronous":
-                raise ValueError(f"{environment.name}: endpoints of mode {endpoint.mode} are not built yet")
-            AsynchronousEndpoint(
-                self,
-                endpoint.logical_name,
-                endpoint=endpoint,
-                workload=workload,
-                buckets=buckets,
-                key=key,
-                success=success,
-                failure=failure,
-            )
+            id, surroundings = endpoint.logical_name, self._surroundings
+            match endpoint:
+                case AsynchronousEndpoint():
+                    self.asynchronous[endpoint.name] = Asynchronous(
+                        self,
+                        id,
+                        endpoint=endpoint,
+                        surroundings=surroundings,
+                        success=success,
+                        failure=failure,
+                    )
+                case RealTimeEndpoint():
+                    RealTime(self, id, endpoint=endpoint, surroundings=surroundings)
+                case MultiModelEndpoint():
+                    MultiModel(self, id, endpoint=endpoint, surroundings=surroundings)
+                case ComponentEndpoint():
+                    Components(self, id, endpoint=endpoint, surroundings=surroundings)
+                case ServerlessEndpoint():
+                    Serverless(self, id, endpoint=endpoint, surroundings=surroundings)
+                case BatchTransform():
+                    Batch(
+                        self, id, transform=endpoint, surroundings=surroundings, logs=self._transform_logs()
+                    )
         for name, value in {
             "SuccessTopicArn": success.topic_arn,
             "FailureTopicArn": failure.topic_arn,
-            "InferenceRoleArn": workload.role_arn,
         }.items():
             cdk.CfnOutput(self, name, value=value)
+        self.event_path: EventPath | None = None
+        """Where there are rules."""
+        if environment.inference.rules:
+            self.event_path = EventPath(
+                self,
+                "Events",
+                environment=environment,
+                archive=archive,
+                buckets=buckets,
+                key=key,
+                placement=placement,
+                endpoints=self.asynchronous,
+            )
+
+    def _transform_logs(self) -> ServiceLogGroup:
+        """The one log group of all transform jobs in the account, made with the first model for them."""
+        found = self.node.try_find_child("TransformLogs")
+        if isinstance(found, ServiceLogGroup):
+            return found
+        return container_logs(self, "TransformLogs", name="TransformJobs", surroundings=self._surroundings)

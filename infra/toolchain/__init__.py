@@ -1,0 +1,1 @@
+"""The delivery: one assembly, tested once, through every environment in turn."""

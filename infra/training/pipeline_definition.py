@@ -8,12 +8,13 @@ these calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from infra.environment import Task
 from infra.instances import has_local_storage
+from infra.training import retries
 
 _METRICS = {"train:loss": r"train_loss=([0-9.eE+-]+)", "validation:mean_dice": r"val_mean_dice=([0-9.eE+-]+)"}
 """What the training container prints, and the metric that SageMaker makes of it."""
@@ -23,6 +24,8 @@ _MODEL_FOLDER = "/opt/ml/processing/input/model"
 _EVALUATION_FOLDER = "/opt/ml/processing/output/evaluation"
 _EVALUATION_FILE = "evaluation.json"
 
+_EXECUTION = "Execution.PipelineExecutionId"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
@@ -30,11 +33,16 @@ class Surroundings:
 
     training_image: str
     inference_image: str
-    role_arn: str
+    trainer_role_arn: str
+    evaluator_role_arn: str
     key_arn: str
+    network: Mapping[str, Sequence[str]]
+    """Subnets and security groups of the jobs, as SageMaker's VpcConfig."""
     model_package_group_name: str
     training_uri: str
     """`s3://` URI below which training puts models."""
+    checkpoint_uri: str
+    """`s3://` URI below which each execution keeps the checkpoints of its training."""
     evaluation_uri: str
     """`s3://` URI below which each execution puts its evaluation."""
 
@@ -68,6 +76,7 @@ def _train(*, task: Task, around: Surroundings) -> dict[str, Any]:
     return {
         "Name": "Train",
         "Type": "Training",
+        "RetryPolicies": retries.OF_JOBS,
         "Arguments": {
             "AlgorithmSpecification": {
                 "TrainingImage": around.training_image,
@@ -94,14 +103,18 @@ def _train(*, task: Task, around: Surroundings) -> dict[str, Any]:
                 }
             ],
             "OutputDataConfig": {"S3OutputPath": around.training_uri, "KmsKeyId": around.key_arn},
+            # Of the execution and not of the job: a job that takes the place of one that SageMaker lost, or
+            # whose spot machine was taken away, goes on where that one was.
+            "CheckpointConfig": {"S3Uri": _join(around.checkpoint_uri, {"Get": _EXECUTION})},
             "ResourceConfig": {
                 "InstanceType": {"Get": "Parameters.InstanceType"},
                 "InstanceCount": task.instance_count,
                 "VolumeSizeInGB": task.volume_size_gib,
                 **_volume_key(task.instance_type, around=around),
             },
-            "StoppingCondition": {"MaxRuntimeInSeconds": task.max_runtime_minutes * 60},
-            "RoleArn": around.role_arn,
+            **_capacity(task),
+            "RoleArn": around.trainer_role_arn,
+            "VpcConfig": around.network,
             # Frames come from HealthImaging during training: an isolated container could not read them.
             "EnableNetworkIsolation": False,
             "EnableInterContainerTrafficEncryption": True,
@@ -113,6 +126,7 @@ def _evaluate(*, task: Task, around: Surroundings) -> dict[str, Any]:
     return {
         "Name": "Evaluate",
         "Type": "Processing",
+        "RetryPolicies": retries.OF_JOBS,
         "Arguments": {
             "AppSpecification": {"ImageUri": around.training_image, "ContainerArguments": ["evaluate"]},
             "ProcessingInputs": [
@@ -142,8 +156,12 @@ def _evaluate(*, task: Task, around: Surroundings) -> dict[str, Any]:
                 }
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": task.max_runtime_minutes * 60},
-            "RoleArn": around.role_arn,
-            "NetworkConfig": {"EnableNetworkIsolation": False, "EnableInterContainerTrafficEncryption": True},
+            "RoleArn": around.evaluator_role_arn,
+            "NetworkConfig": {
+                "VpcConfig": around.network,
+                "EnableNetworkIsolation": False,
+                "EnableInterContainerTrafficEncryption": True,
+            },
         },
         "PropertyFiles": [
             {"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": _EVALUATION_FILE}
@@ -184,6 +202,7 @@ def _register(*, around: Surroundings) -> dict[str, Any]:
     return {
         "Name": "Register",
         "Type": "RegisterModel",
+        "RetryPolicies": retries.OF_REQUESTS,
         "Arguments": {
             "ModelPackageGroupName": around.model_package_group_name,
             "ModelApprovalStatus": "PendingManualApproval",
@@ -211,7 +230,7 @@ def _register(*, around: Surroundings) -> dict[str, Any]:
 
 
 def _evaluation_folder(around: Surroundings) -> dict[str, Any]:
-    return _join(around.evaluation_uri, {"Get": "Execution.PipelineExecutionId"})
+    return _join(around.evaluation_uri, {"Get": _EXECUTION})
 
 
 def _join(*values: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -240,3 +259,16 @@ def _input(name: str, uri: Any, folder: str) -> dict[str, Any]:
 
 def _volume_key(instance_type: str, *, around: Surroundings) -> dict[str, str]:
     return {} if has_local_storage(instance_type) else {"VolumeKmsKeyId": around.key_arn}
+
+
+def _capacity(task: Task) -> dict[str, Any]:
+    """How long training may take, and on what kind of capacity. The environment file has a wait with spot
+    capacity, and only there.
+    """
+    runtime = {"MaxRuntimeInSeconds": task.max_runtime_minutes * 60}
+    if task.max_wait_minutes is None:
+        return {"StoppingCondition": runtime}
+    return {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {**runtime, "MaxWaitTimeInSeconds": task.max_wait_minutes * 60},
+    }

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from infra.assets.images import Image
 from infra.data.archive import Archive
-from infra.data.buckets import EVALUATION, MANIFESTS, TRAINING, Buckets
+from infra.data.buckets import CHECKPOINTS, EVALUATION, MANIFESTS, TRAINING, Buckets
 from infra.environment import Environment
+from infra.network.placement import Placement
 from infra.permissions import (
+    join_network,
     lend_key_to_volumes,
     pull_image,
     read_image_sets,
     read_objects,
     use_key,
     write_objects,
-    write_sagemaker_logs,
+    write_service_logs,
 )
+from infra.service_logs import ServiceLogGroup
 from infra.training.model_pipeline import ModelPipeline
 from infra.workload import Workload, service
 
@@ -34,6 +40,8 @@ class TrainingStack(cdk.Stack):
         archive: Archive,
         buckets: Buckets,
         key: kms.IKey,
+        placement: Placement,
+        model_reader: str | None,
     ) -> None:
         super().__init__(
             scope,
@@ -51,19 +59,55 @@ class TrainingStack(cdk.Stack):
             base=environment.images.inference_base,
             without=("runtime/functions",),
         )
-        trainer = Workload(
-            self,
+
+        def job(name: str, *, kind: str, does: str, statements: Sequence[iam.PolicyStatement]) -> Workload:
+            """The role of one kind of job: what all of them need, and what only this one does."""
+            retain = environment.protection.retain_data
+            logs = ServiceLogGroup(
+                self,
+                kind,
+                name=f"/aws/sagemaker/{kind}",
+                key=key,
+                retention_days=environment.logs.retention_days,
+                removal_policy=cdk.RemovalPolicy.RETAIN if retain else cdk.RemovalPolicy.DESTROY,
+            )
+            return Workload(
+                self,
+                name,
+                description=does,
+                principal=service("sagemaker.amazonaws.com", account=self.account),
+                statements=[
+                    read_image_sets(archive),
+                    use_key(key),
+                    lend_key_to_volumes(key),
+                    *pull_image(training_image.repository),
+                    *write_service_logs([logs], metrics=[f"/aws/sagemaker/{kind}"]),
+                    *join_network(self, placement),
+                    *statements,
+                ],
+            )
+
+        # Two roles, so that training cannot write the evaluation by which its model is judged, and an
+        # evaluation cannot change the model that it judges. A training job can still overwrite the model of
+        # an earlier one, because IAM knows no execution: SageMaker puts both below the same prefix with the
+        # same role. The bucket keeps the earlier version, and its trail says who wrote. To close this, the
+        # pipeline would have to register a copy that the evaluation makes where training cannot write.
+        trainer = job(
             "Trainer",
-            description="Training and evaluation: read image sets and manifests, write models and metrics",
-            principal=service("sagemaker.amazonaws.com", account=self.account),
+            kind="TrainingJobs",
+            does="Training: read image sets and manifests, write checkpoints and models",
             statements=[
-                read_image_sets(archive),
+                *read_objects(buckets.models, MANIFESTS, CHECKPOINTS),
+                write_objects(buckets.models, CHECKPOINTS, TRAINING),
+            ],
+        )
+        evaluator = job(
+            "Evaluator",
+            kind="ProcessingJobs",
+            does="Evaluation: read image sets, manifests and models, write metrics",
+            statements=[
                 *read_objects(buckets.models, MANIFESTS, TRAINING),
-                write_objects(buckets.models, TRAINING, EVALUATION),
-                use_key(key),
-                lend_key_to_volumes(key),
-                *pull_image(training_image.repository),
-                *write_sagemaker_logs(self, "TrainingJobs", "ProcessingJobs"),
+                write_objects(buckets.models, EVALUATION),
             ],
         )
         for task in environment.training.tasks:
@@ -75,7 +119,11 @@ class TrainingStack(cdk.Stack):
                 training_image=training_image,
                 inference_image=self.inference_image,
                 trainer=trainer,
+                evaluator=evaluator,
                 buckets=buckets,
                 key=key,
+                placement=placement,
+                model_reader=model_reader,
             )
-        cdk.CfnOutput(self, "TrainingRoleArn", value=trainer.role_arn)
+        for name, role in {"TrainingRoleArn": trainer, "EvaluationRoleArn": evaluator}.items():
+            cdk.CfnOutput(self, name, value=role.role_arn)

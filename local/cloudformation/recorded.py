@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,37 @@ RECORDED_TYPES = (
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::CloudTrail::Trail",
+    "AWS::SageMaker::Domain",
+    "AWS::SageMaker::StudioLifecycleConfig",
+    "AWS::SageMaker::UserProfile",
 )
 """Accepted so that the templates of a real deployment deploy unchanged."""
 
-INERT_TYPES = ("AWS::Glue::Crawler", "AWS::Glue::SecurityConfiguration")
-"""Types whose calls MiniStack answers but nothing comes of: a crawl ends at once, and encrypts nothing."""
+INERT_TYPES = (
+    "AWS::Budgets::Budget",
+    "AWS::EC2::FlowLog",
+    "AWS::EC2::RouteTable",
+    "AWS::EC2::SecurityGroup",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::SecurityGroupIngress",
+    "AWS::EC2::Subnet",
+    "AWS::EC2::SubnetRouteTableAssociation",
+    "AWS::EC2::VPC",
+    "AWS::EC2::VPCEndpoint",
+    "AWS::Glue::Crawler",
+    "AWS::Glue::SecurityConfiguration",
+    "AWS::Logs::MetricFilter",
+)
+"""Types whose calls MiniStack answers but nothing comes of: a crawl ends at once, nothing is encrypted, no
+packet passes a network, nothing costs anything, no log event is matched."""
+
+_FORMS = {
+    "DomainId": "d-{:.12}",
+    "HomeEfsFileSystemId": "fs-{:.17}",
+    "SecurityGroupIdForDomainBoundary": "sg-{:.17}",
+    "Url": "https://{:.12}.studio.invalid",
+}
+"""Identifiers that SageMaker makes, from a hexadecimal number; the address names no host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +86,18 @@ class RecordedType:
         schema = registry_schema(self.type_name)
         identifier = dict(zip(schema.primary_identifier, physical_id.split("|"), strict=True))
         name = physical_id.split("|")[0].rsplit("/", 1)[-1]
-        return {key: self._attribute(key, name) for key in schema.read_only} | identifier
+        if "UserProfileName" in identifier:
+            name = f"{identifier['DomainId']}/{name}"
+        return {key: self._attribute(key, name) for key in schema.read_only if "/" not in key} | identifier
 
     def _attribute(self, key: str, name: str) -> str:
         """A value of the form that the property's name promises."""
         if key.endswith("Arn"):
             _, service, kind = self.type_name.split("::")
-            return f"arn:aws:{service.lower()}:{self.region}:{self.account_id}:{kind.lower()}/{name}"
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, name)) if key.endswith("Id") else name
+            # SageMaker's ARNs part the words of a type: user-profile.
+            words = re.sub(r"(?<!^)(?=[A-Z])", "-", kind) if service == "SageMaker" else kind
+            return f"arn:aws:{service.lower()}:{self.region}:{self.account_id}:{words.lower()}/{name}"
+        number = uuid.uuid5(uuid.NAMESPACE_URL, name)
+        if key in _FORMS:
+            return _FORMS[key].format(number.hex)
+        return str(number) if key.endswith("Id") else name

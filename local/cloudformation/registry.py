@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local.alarms import ON_EXPRESSIONS
+from local.cloudformation import stricter
 from local.cloudformation.analytics import NamedQuery, SecurityConfiguration
+from local.cloudformation.budgets import Budget
 from local.cloudformation.calls import ServiceCalls
 from local.cloudformation.healthimaging import Datastore
+from local.cloudformation.network import FlowLog, SecurityGroupRule
 from local.cloudformation.recorded import INERT_TYPES, RECORDED_TYPES, RecordedType
 from local.cloudformation.resource import ResourceType
 from local.cloudformation.sagemaker import Endpoint, EndpointConfig, Model, ModelPackageGroup, Pipeline
@@ -39,6 +43,7 @@ def install_resource_types(
                 "name": named,
                 "requires_replacement": _replacement_test(schema),
             }
+    stricter.install(but=frozenset(types))
     in_thread = stacks._runs_on_worker_thread
     # They wait and call back into this server, which must not stand still meanwhile.
     stacks._runs_on_worker_thread = lambda name: name in types or in_thread(name)
@@ -60,6 +65,9 @@ def _types(cloud: Cloud, services: Mapping[str, Service], unrecorded: Unrecorded
         *(kind(calls=sagemaker) for kind in (Pipeline, ModelPackageGroup, Model, EndpointConfig, Endpoint)),
         NamedQuery(cloud),
         SecurityConfiguration(cloud),
+        FlowLog(cloud=cloud),
+        *(SecurityGroupRule(cloud=cloud, direction=direction) for direction in ("Ingress", "Egress")),
+        Budget(cloud=cloud),
     ]
     recorded: list[ResourceType] = [
         RecordedType(type_name=name, account_id=cloud.account_id, region=cloud.region)
@@ -99,11 +107,19 @@ def recorded_only() -> list[str]:
 
     return sorted(
         {
-            record["ResourceType"]
+            shown
             # Copies: a worker thread may be adding to them.
             for stack in list(cloudformation._stacks._data.values())
             if stack.get("StackStatus") != "DELETE_COMPLETE"
             for record in list(stack.get("_resources", {}).values())
-            if record.get("ResourceType") in (*RECORDED_TYPES, *INERT_TYPES)
+            if (shown := _shown(record))
         }
     )
+
+
+def _shown(record: Mapping[str, Any]) -> str:
+    """The type of a resource that is only recorded, as `status` lists it; "" for any other resource."""
+    name = str(record.get("ResourceType", ""))
+    if name == "AWS::CloudWatch::Alarm" and record.get("Properties", {}).get("Metrics"):
+        return ON_EXPRESSIONS
+    return name if name in (*RECORDED_TYPES, *INERT_TYPES) else ""

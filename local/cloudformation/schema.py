@@ -52,7 +52,7 @@ class RegistrySchema:
         converted = self._convert(dict(properties), self.document)
         problems = sorted(
             (
-                f"#/{'/'.join(map(str, error.absolute_path))}: {_explained(error)}"
+                f"#/{'/'.join(map(str, error.absolute_path))}: {error.message}"
                 for error in self._errors(converted)
             ),
         )
@@ -130,17 +130,39 @@ def _scalar(text: str, kinds: tuple[str, ...]) -> Any:
     return text
 
 
-def _explained(error: Any) -> str:
-    if error.validator == "additionalProperties":
-        return f"extraneous key {error.message.split('(')[-1].rstrip(')')}"
-    return str(error.message)
-
-
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Any:
     """Registry patterns use classes such as \\p{L} that Python's `re` does not know."""
     if validator.is_type(instance, "string") and not regex.search(pattern, instance):
         yield jsonschema.ValidationError(f"failed validation constraint for keyword [pattern] {pattern}")
 
 
+def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any) -> Any:
+    if validator.is_type(instance, "object"):
+        for pattern, inner in patterns.items():
+            for name, value in instance.items():
+                if regex.search(pattern, name):
+                    yield from validator.descend(value, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Any:
+    if not validator.is_type(instance, "object"):
+        return
+    patterns = schema.get("patternProperties", {})
+    for name, value in instance.items():
+        if name in schema.get("properties", {}) or any(regex.search(pattern, name) for pattern in patterns):
+            continue
+        if validator.is_type(allowed, "object"):
+            yield from validator.descend(value, allowed, path=name)
+        elif not allowed:
+            yield jsonschema.ValidationError(f"extraneous key {name!r} was unexpected")
+
+
 _extend: Any = jsonschema.validators.extend
-_VALIDATOR = _extend(jsonschema.Draft7Validator, {"pattern": _pattern})
+_VALIDATOR = _extend(
+    jsonschema.Draft7Validator,
+    {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+    },
+)

@@ -31,7 +31,7 @@ from local.healthimaging.resource_tags import ResourceTags
 from local.healthimaging.search import Search
 from local.healthimaging.throttling import Throttle
 from local.healthimaging.updates import Updates
-from local.service import Call, Caller, Cloud, Handler, Prompt
+from local.service import Call, Caller, Cloud, ConditionKeys, Handler, Prompt
 
 _WITHOUT_RESOURCE = frozenset({"CreateDatastore", "ListDatastores"})
 
@@ -103,6 +103,10 @@ class HealthImagingService:
             self._arns.datastore(datastore_id),
             *(self._arns.image_set(datastore_id, image_set_id) for image_set_id in named if image_set_id),
         ]
+
+    def condition_keys(self, operation: str, params: Mapping[str, Any]) -> ConditionKeys:
+        """None: policies for this service use tags and the keys of every request only."""
+        return {}
 
     def dicomweb(self, request: Request) -> Response:
         """Answer a DICOMweb request; its caller and body are in `request.state`."""

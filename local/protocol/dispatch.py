@@ -47,6 +47,7 @@ def admit(
         caller=caller,
         action=f"{model.iam_prefix}:{operation}",
         resources=service.resources(operation, given, caller),
+        context=service.condition_keys(operation, given),
     )
     return Call(operation=operation, params=given, caller=caller, request_id=request_id or str(uuid.uuid4()))
 

@@ -14,6 +14,7 @@ from typing import Any
 from local.sagemaker.arguments import check_arguments
 from local.sagemaker.errors import unsupported, validation
 from local.sagemaker.references import EXECUTION_VARIABLES, PropertyFile, references
+from local.sagemaker.retry_policies import check_retry_policies
 
 VERSION = "2020-12-01"
 OPERATIONS = {
@@ -39,6 +40,7 @@ _STEP_MEMBERS = {
     "Description",
     "PropertyFiles",
     "CacheConfig",
+    "RetryPolicies",
 }
 _TOP_MEMBERS = {"Version", "Metadata", "Parameters", "PipelineExperimentConfig", "Steps"}
 
@@ -160,6 +162,8 @@ def _step(entry: Mapping[str, Any]) -> Step:
         raise unsupported(f"Step {name!r}: {', '.join(unknown)}")
     if entry.get("CacheConfig", {}).get("Enabled"):
         raise unsupported(f"Step {name!r}: CacheConfig.Enabled")
+    if "RetryPolicies" in entry:
+        check_retry_policies(step=name, kind=kind, policies=entry["RetryPolicies"])
     arguments = entry.get("Arguments")
     if not isinstance(arguments, dict):
         raise validation(f"Step {name!r} has no Arguments.")

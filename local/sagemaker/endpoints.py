@@ -19,7 +19,7 @@ from local.sagemaker.jobs import JobFailedError
 from local.sagemaker.listing import page, select
 from local.sagemaker.models import Models
 from local.sagemaker.store import Document, now
-from local.sagemaker.variants import production_variant
+from local.sagemaker.variants import production_variant, refuse_another_scale
 from local.service import Call, Handler
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Endpoints:
     def update(self, call: Call) -> Mapping[str, Any]:
         """Start the new configuration's containers; the old ones stop when the new ones are healthy."""
         params = call.params
-        refuse(params, ("RetainAllVariantProperties", "ExcludeRetainedVariantProperties"))
+        refuse(params, ("ExcludeRetainedVariantProperties",))
         name = params["EndpointName"]
         snapshot = self._snapshot(params["EndpointConfigName"])
         with self._foundation.store.transaction():
@@ -130,6 +130,8 @@ class Endpoints:
                     f"Cannot update endpoint {name} with status {document['EndpointStatus']}; "
                     "it must be InService."
                 )
+            if params.get("RetainAllVariantProperties"):
+                refuse_another_scale(document["_Snapshot"]["Config"], snapshot["Config"])
             self._set(name, "Updating", FailureReason=None)
         self._in_background(lambda: self._replace(document, snapshot, params))
         return {"EndpointArn": document["EndpointArn"]}

@@ -10,7 +10,7 @@ from local.sagemaker.hosting import ModelServerError, Reply
 from local.sagemaker.names import resource_arns
 from local.sagemaker.service import SageMakerService
 from local.sagemaker.store import Document
-from local.service import Call, Caller, Handler, Prompt, ServiceError
+from local.service import Call, Caller, ConditionKeys, Handler, Prompt, ServiceError
 
 _ANSWER_SECONDS = 60.0
 """A real-time model must answer within 60 seconds."""
@@ -43,6 +43,10 @@ class SageMakerRuntimeService:
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """The endpoint."""
         return resource_arns(self._sagemaker.foundation.names, operation, params, lambda group: 1)
+
+    def condition_keys(self, operation: str, params: Mapping[str, Any]) -> ConditionKeys:
+        """None: the keys of InvokeEndpoint are about multi-model endpoints, which are refused."""
+        return {}
 
     def start(self) -> None:
         """The control plane starts the containers."""

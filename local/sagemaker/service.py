@@ -10,6 +10,7 @@ from local.containers import missing_images
 from local.containers.process import ProcessEngine
 from local.containers.store import ImageStore
 from local.sagemaker.asynchronous import AsynchronousQueue
+from local.sagemaker.condition_keys import condition_keys
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.foundation import Foundation
 from local.sagemaker.models import Models
@@ -21,7 +22,7 @@ from local.sagemaker.store import Store
 from local.sagemaker.tags import Tags
 from local.sagemaker.training import TrainingJobs
 from local.sagemaker.transform import TransformJobs
-from local.service import Caller, Cloud, Handler, Prompt
+from local.service import Caller, Cloud, ConditionKeys, Handler, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ class SageMakerService:
     def resources(self, operation: str, params: Mapping[str, Any], caller: Caller) -> Sequence[str]:
         """ARNs that a call is authorised against."""
         return resource_arns(self.foundation.names, operation, params, self._registry.next_version)
+
+    def condition_keys(self, operation: str, params: Mapping[str, Any]) -> ConditionKeys:
+        """Subnets, keys, machines and tags that a request names."""
+        return condition_keys(operation, params)
 
     def start(self) -> None:
         """After a restart: stop leftover containers, fail interrupted jobs, bring endpoints and queues up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from local.sagemaker.errors import unsupported
 from local.sagemaker.hosting import ModelServer
 from local.sagemaker.store import now
 
@@ -31,3 +32,22 @@ def production_variant(variant: Mapping[str, Any], server: ModelServer) -> dict[
             if member in variant
         },
     }
+
+
+def refuse_another_scale(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse an update that is to keep the scale of the variants where the configurations differ in it.
+
+    The scale here is always that of the configuration, so it is kept where both say the same.
+    """
+
+    def scale(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        return {
+            variant["VariantName"]: (
+                variant.get("InitialInstanceCount", 1),
+                variant.get("InitialVariantWeight", 1.0),
+            )
+            for variant in config["ProductionVariants"]
+        }
+
+    if scale(before) != scale(after):
+        raise unsupported("RetainAllVariantProperties with other instance counts or weights")

@@ -9,6 +9,7 @@ from monai.deploy.core import Operator, OperatorSpec
 from healthimaging import Volume
 from healthimaging.errors import VolumeError
 from runtime.exchange import Exchange
+from runtime.metrics import VolumeFigures
 from runtime.operators.messages import SelectedSeries, SourceVolume
 
 
@@ -43,6 +44,9 @@ class VolumeLoader(Operator):
             volume = only_volume(
                 selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid)
             )
+        self._exchange.volume = VolumeFigures(
+            modality=volume.modality, slices=volume.array.shape[0], spacing=volume.geometry.spacing
+        )
         headers = {str(header.SOPInstanceUID): header for header in selected.headers}
         # A multi-frame instance repeats among the slices; it is one source all the same.
         ordered = tuple(headers[uid] for uid in dict.fromkeys(volume.instance_uids))

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-STACKS = ("data", "catalog", "training", "inference")
+STACKS = ("data", "network", "catalog", "training", "inference", "studio", "observability")
+PROMOTION = "promotion"
+"""One stack more in the environments of the delivery."""
 
 Resource = dict[str, Any]
 
@@ -34,7 +36,8 @@ class Assembly:
                 if resource["Type"] == type:
                     yield f"{stack}/{logical_id}", resource
 
-    def only(self, type: str) -> Resource:
-        found = [resource for _, resource in self.resources(type)]
-        assert len(found) == 1, f"{len(found)} resources of type {type}"
+    def only(self, type: str, *, stack: str = "") -> Resource:
+        """The one resource of the type, in all stacks or in the one that is named."""
+        found = [resource for name, resource in self.resources(type) if name.startswith(stack)]
+        assert len(found) == 1, f"{len(found)} resources of type {type} in {stack or 'all stacks'}"
         return found[0]

@@ -9,12 +9,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from infra_assembly import Assembly
+from infra_assembly import ENVIRONMENTS, Assembly
 
 from infra.environment import load_environment
 from infra.repository import ROOT
@@ -26,62 +30,183 @@ IN_EVERY_LAMBDA = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "u
 """What the Python runtimes of Lambda bring: boto3 with what it needs."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of a function that changes nothing, and what it answers."""
+
+    event: dict[str, Any]
+    answer: Any
+    settings: dict[str, str] = field(default_factory=dict)
+    """Its environment variables, all that the stack sets."""
+
+
+NO_MESSAGES = {"Records": []}
+
+CALLS = {
+    "index": Call(
+        event=NO_MESSAGES, answer={"batchItemFailures": []}, settings={"CATALOG_BUCKET": "catalog"}
+    ),
+    "dispatch": Call(
+        event=NO_MESSAGES,
+        answer={"batchItemFailures": []},
+        settings={"RESULT_BUCKET": "results", "REQUEST_PREFIX": "requests/", "DISPATCH_ROUTES": "[]"},
+    ),
+    "promote": Call(
+        event=NO_MESSAGES,
+        answer={"batchItemFailures": []},
+        settings={
+            "SOURCE_ENVIRONMENT": "dev",
+            "SOURCE_ACCOUNT": "111122223333",
+            "GROUPS": "{}",
+            "INFERENCE_IMAGE": "image",
+            "MODEL_BUCKET": "models",
+        },
+    ),
+    # Asked to delete, it does nothing but answer CloudFormation.
+    "close_default_group": Call(
+        event={"RequestType": "Delete", "PhysicalResourceId": "sg-1", "ResponseURL": "data:,"}, answer=None
+    ),
+}
+"""By the folder of the function below `runtime/functions`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A function of an environment, and the package that it is deployed with."""
+
+    name: str
+    properties: dict[str, Any]
+    asset: Path
+
+
+def functions(assembly: Assembly) -> dict[str, Function]:
+    """Every function of every stack, by the folder of its handler."""
+    found = {}
+    for _, resource in assembly.resources("AWS::Lambda::Function"):
+        properties = resource["Properties"]
+        module, _, _ = properties["Handler"].rpartition(".")
+        name = module.removeprefix("runtime.functions.").partition(".")[0]
+        asset = assembly.folder / f"asset.{properties['Code']['S3Key'].removesuffix('.zip')}"
+        found[name] = Function(name=name, properties=properties, asset=asset)
+    return found
+
+
 @pytest.fixture(scope="module")
-def function_asset(synthesize: Callable[[str], Assembly]) -> Path:
-    assembly = synthesize("dev")
-    key = assembly.only("AWS::Lambda::Function")["Properties"]["Code"]["S3Key"]
-    return assembly.folder / f"asset.{key.removesuffix('.zip')}"
+def all_functions(synthesize: Callable[[str], Assembly]) -> dict[str, Function]:
+    """The functions of all environments: some exist in one of them only."""
+    return {
+        name: one for environment in ENVIRONMENTS for name, one in functions(synthesize(environment)).items()
+    }
 
 
-def test_the_function_runs_with_its_package_and_boto3_alone(
-    synthesize: Callable[[str], Assembly], function_asset: Path, tmp_path: Path
-) -> None:
-    function = synthesize("dev").only("AWS::Lambda::Function")["Properties"]
-    assert function["Runtime"] == f"python{sys.version_info.major}.{sys.version_info.minor}"
-    module, _, name = function["Handler"].rpartition(".")
-    provided = tmp_path / "provided"
-    provided.mkdir()
+@pytest.fixture(params=sorted(CALLS))
+def function(request: pytest.FixtureRequest, all_functions: dict[str, Function]) -> Function:
+    return all_functions[request.param]
+
+
+def test_every_function_is_tried(all_functions: dict[str, Function]) -> None:
+    assert set(all_functions) == set(CALLS)
+    folders = {path.parent.name for path in (ROOT / "runtime" / "functions").glob("*/handler.py")}
+    assert folders == set(CALLS)
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Lambda brings, and nothing else."""
+    folder = tmp_path_factory.mktemp("provided")
     for package in IN_EVERY_LAMBDA:
         spec = importlib.util.find_spec(package)
         assert spec is not None
         assert spec.origin is not None
         source = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
-        (provided / source.name).symlink_to(source)
-    program = f"""
+        (folder / source.name).symlink_to(source)
+    return folder
+
+
+def test_a_function_runs_with_its_package_and_boto3_alone(
+    function: Function, provided: Path, tmp_path: Path
+) -> None:
+    assert function.properties["Runtime"] == f"python{sys.version_info.major}.{sys.version_info.minor}"
+    call = CALLS[function.name]
+    module, _, name = function.properties["Handler"].rpartition(".")
+    with cloudformation() as url:
+        program = f"""
 import importlib, json, sys
-sys.path[:0] = [{str(function_asset)!r}, {str(provided)!r}]
+sys.path[:0] = [{str(function.asset)!r}, {str(provided)!r}]
 handler = getattr(importlib.import_module({module!r}), {name!r})
-print(json.dumps(handler({{"Records": []}}, None)))
+event = json.loads({json.dumps(call.event).replace("data:,", url)!r})
+print(json.dumps(handler(event, None)))
 """
-    settings = {"CATALOG_BUCKET": "catalog", "AWS_DEFAULT_REGION": "us-east-1", "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program],
-        capture_output=True,
-        text=True,
-        env=settings,
-        cwd=tmp_path,
-        check=False,
-    )
+        settings = {**call.settings, "AWS_DEFAULT_REGION": "us-east-1", "PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-B", "-c", program],
+            capture_output=True,
+            text=True,
+            env=settings,
+            cwd=tmp_path,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"batchItemFailures": []}
-    assert set(function["Environment"]["Variables"]) <= set(settings)
+    assert json.loads(done.stdout) == call.answer
+    assert set(function.properties.get("Environment", {}).get("Variables", {})) == set(call.settings)
 
 
-def test_the_function_fits_into_lambda(function_asset: Path) -> None:
-    size = sum(path.stat().st_size for path in function_asset.rglob("*") if path.is_file())
+@contextmanager
+def cloudformation() -> Iterator[str]:
+    """An address that takes the answer of a custom resource."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_function_fits_into_lambda(function: Function) -> None:
+    size = sum(path.stat().st_size for path in function.asset.rglob("*") if path.is_file())
     assert size < 0.6 * LAMBDA_LIMIT
 
 
-def test_compiled_parts_of_the_function_run_on_its_system(function_asset: Path) -> None:
+def test_compiled_parts_of_a_function_run_on_its_system(function: Function) -> None:
     tags = [
         line.removeprefix("Tag: ")
-        for wheel in function_asset.glob("*.dist-info/WHEEL")
+        for wheel in function.asset.glob("*.dist-info/WHEEL")
         for line in wheel.read_text().splitlines()
         if line.startswith("Tag: ") and not line.endswith("-any")
     ]
     # Python 3.11 functions run on Amazon Linux 2 with glibc 2.26.
-    assert tags
     assert {tag.rpartition("-")[2] for tag in tags} <= {"manylinux2014_x86_64", "manylinux_2_17_x86_64"}
+    compiled = [path for path in function.asset.rglob("*.so*") if path.is_file()]
+    assert bool(compiled) == bool(tags)
+
+
+def test_the_package_of_the_index_function_has_compiled_parts(all_functions: dict[str, Function]) -> None:
+    # Otherwise the test above would look at nothing.
+    assert list(all_functions["index"].asset.rglob("*.so"))
+
+
+def test_a_function_without_pins_carries_its_own_code_alone(all_functions: dict[str, Function]) -> None:
+    asset = all_functions["close_default_group"].asset
+    assert {path.relative_to(asset).as_posix() for path in asset.rglob("*") if path.is_file()} == {
+        "runtime/__init__.py",
+        "runtime/functions/__init__.py",
+        "runtime/functions/close_default_group/__init__.py",
+        "runtime/functions/close_default_group/handler.py",
+    }
 
 
 def image_sources(assembly: Assembly, environment: str) -> list[dict[str, Any]]:
@@ -120,11 +245,12 @@ def test_images_build_on_what_the_environment_says(synthesize: Callable[[str], A
 
 
 def test_functions_are_the_same_in_every_environment(synthesize: Callable[[str], Assembly]) -> None:
-    keys = {
-        synthesize(environment).only("AWS::Lambda::Function")["Properties"]["Code"]["S3Key"]
-        for environment in ("local", "dev")
-    }
-    assert len(keys) == 1
+    keys: dict[str, set[str]] = {}
+    for environment in ENVIRONMENTS:
+        for name, one in functions(synthesize(environment)).items():
+            keys.setdefault(name, set()).add(one.properties["Code"]["S3Key"])
+    assert keys
+    assert {name for name, different in keys.items() if len(different) > 1} == set()
 
 
 def test_a_functions_hash_is_of_what_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_no_client_can_escape_the_workgroup(assembly: Assembly) -> None:
 def test_events_that_reach_the_queue(
     dev: Assembly, detail_type: str, datastore: str, source: str, taken: bool
 ) -> None:
-    rule = dev.only("AWS::Events::Rule")["Properties"]
+    rule = dev.only("AWS::Events::Rule", stack="catalog")["Properties"]
     (reference,) = rule["EventPattern"]["detail"]["datastoreId"]
     assert "DatastoreId" in reference["Fn::ImportValue"]
     pattern = rule["EventPattern"] | {"detail": {"datastoreId": ["here"]}}
@@ -108,21 +108,27 @@ def test_events_that_reach_the_queue(
 
 
 def test_an_event_is_never_lost_on_its_way(dev: Assembly) -> None:
-    rule = dev.only("AWS::Events::Rule")["Properties"]
+    rule = dev.only("AWS::Events::Rule", stack="catalog")["Properties"]
     queues = {name.split("/")[1]: queue["Properties"] for name, queue in dev.resources("AWS::SQS::Queue")}
     (target,) = rule["Targets"]
     queue_id, dead_letters_id = (
         target["Arn"]["Fn::GetAtt"][0],
         target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0],
     )
-    queue, function = queues[queue_id], dev.only("AWS::Lambda::Function")["Properties"]
+    queue, function = queues[queue_id], dev.only("AWS::Lambda::Function", stack="catalog")["Properties"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letters_id, "Arn"]}
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
     assert queues[dead_letters_id]["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
-    mapping = dev.only("AWS::Lambda::EventSourceMapping")["Properties"]
+    mapping = dev.only("AWS::Lambda::EventSourceMapping", stack="catalog")["Properties"]
     assert mapping["EventSourceArn"] == target["Arn"]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    for name, policy in dev.resources("AWS::SQS::QueuePolicy"):
+    policies = [
+        (name, policy)
+        for name, policy in dev.resources("AWS::SQS::QueuePolicy")
+        if name.startswith("catalog")
+    ]
+    assert len(policies) == 2
+    for name, policy in policies:
         (allowed,) = [
             s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"
         ]

@@ -189,13 +189,14 @@ def test_an_existing_network_takes_the_place_of_our_own(tmp_path: Path) -> None:
 vpc_id = "vpc-0123456789abcdef0"
 subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
 make_endpoints = false
+endpoint_cidrs = ["10.0.0.0/24"]
 """
     own = 'cidr = "10.61.0.0/22"\navailability_zones = ["us-east-1a", "us-east-1b"]\n'
     network = load_environment("dev", folder=changed(tmp_path, "dev", (own, existing))).network
     assert network.existing is not None
     with pytest.raises(EnvironmentFileError, match=r"network\.cidr: not with an existing VPC"):
         load_environment("dev", folder=changed(tmp_path, "dev", (own, own + existing)))
-    making = existing.replace("false", "true")
+    making = existing.replace("make_endpoints = false\nendpoint_cidrs", "make_endpoints = true\n# ")
     with pytest.raises(EnvironmentFileError, match=r"existing\.route_table_ids: missing"):
         load_environment("dev", folder=changed(tmp_path, "dev", (own, making)))
 

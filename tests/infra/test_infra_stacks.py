@@ -7,22 +7,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from infra_assembly import ENVIRONMENTS, STACKS, Assembly
+from infra_assembly import ENVIRONMENTS, PROMOTION, STACKS, Assembly
 
-from infra.environment import Inference, Training, load_environment
+from infra.environment import Inference, Training, load_delivery, load_environment, pascal_case
 from infra.repository import ROOT
 
 OUTPUTS = {
     "data": {
         "DatastoreId", "DatastoreArn", "ImportRoleArn", "KeyArn",
         "InboxBucketName", "ImportBucketName", "ModelBucketName", "ResultBucketName",
+        "AlarmTopicArn", "AuditBucketName", "AuditLogGroupName",
     },
+    "network": {"VpcId", "SubnetIds", "WorkloadSecurityGroupId"},
     "catalog": {
         "DatabaseName", "WorkgroupName", "CatalogBucketName", "IndexFunctionName", "IndexQueueUrl",
         "IndexDeadLetterQueueUrl",
     },
-    "training": {"LungSegmentationPipelineName", "LungSegmentationModelPackageGroupName", "TrainingRoleArn"},
-    "inference": {"LungSegmentationEndpointName", "SuccessTopicArn", "FailureTopicArn", "InferenceRoleArn"},
+    "training": {
+        "LungSegmentationPipelineName", "LungSegmentationModelPackageGroupName",
+        "TrainingRoleArn", "EvaluationRoleArn",
+    },
+    "inference": {
+        "LungSegmentationEndpointName", "SuccessTopicArn", "FailureTopicArn",
+        "DispatchFunctionName", "DispatchQueueUrl", "DispatchDeadLetterQueueUrl",
+    },
+    "observability": {
+        "ArrivalsDashboardName", "InferenceDashboardName", "OperationsDashboardName", "FailureQueueUrl",
+    },
+    "studio": {"DomainId", "DomainUrl"},
 }  # fmt: skip
 """What the workbench reads from each stack."""
 
@@ -31,7 +43,8 @@ OUTPUTS = {
 def test_the_stacks_of_an_environment(environment: str, synthesize: Callable[[str], Assembly]) -> None:
     aws = load_environment(environment).aws
     stacks = synthesize(environment).stacks
-    assert set(stacks) == set(STACKS)
+    delivered = {PROMOTION} if environment in load_delivery().environments else set()
+    assert set(stacks) == set(STACKS) | delivered
     for name, stack in stacks.items():
         assert stack["properties"]["stackName"] == f"monai-{environment}-{name}"
         assert stack["environment"] == f"aws://{aws.account}/{aws.region}"
@@ -40,15 +53,21 @@ def test_the_stacks_of_an_environment(environment: str, synthesize: Callable[[st
 @pytest.mark.parametrize("stack", STACKS)
 def test_outputs(assembly: Assembly, stack: str) -> None:
     outputs = {name for name in assembly.template(stack)["Outputs"] if not name.startswith("ExportsOutput")}
-    assert outputs == OUTPUTS[stack]
+    people = load_environment(assembly.environment).studio.users if stack == "studio" else ()
+    assert outputs == OUTPUTS[stack] | {f"{pascal_case(user.persona)}RoleArn" for user in people}
 
 
 def test_only_the_data_stack_has_consumers(assembly: Assembly) -> None:
-    # So that every other stack can be changed, replaced and deleted on its own.
-    for name in ("catalog", "training", "inference"):
-        assert not [
-            output for output in assembly.template(name)["Outputs"] if output.startswith("ExportsOutput")
-        ]
+    # So that every other stack can be changed, replaced and deleted on its own. Only what watches them may
+    # name what is in them: it holds nothing, and is deleted first.
+    watched = json.dumps(assembly.template("observability"))
+    for name in ("catalog", "training", "inference", "studio"):
+        for output, value in assembly.template(name)["Outputs"].items():
+            if output.startswith("ExportsOutput"):
+                export = json.dumps(value["Export"]["Name"])
+                assert export in watched, output
+                for other in set(assembly.stacks) - {name, "observability"}:
+                    assert export not in json.dumps(assembly.template(other)), output
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -64,6 +83,8 @@ def test_the_local_stacks_are_those_of_aws(synthesize: Callable[[str], Assembly]
             # The id of an endpoint names its machine.
             (resource["Type"], "" if resource["Type"] == "AWS::SageMaker::Endpoint" else logical_id)
             for logical_id, resource in synthesize(environment).template(stack)["Resources"].items()
+            # A laptop has no GPU, and mails nobody.
+            if "GpuMemory" not in logical_id and resource["Type"] != "AWS::SNS::Subscription"
         }
 
     for stack in STACKS:

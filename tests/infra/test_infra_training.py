@@ -13,7 +13,8 @@ from botocore.validate import ParamValidator
 from infra_assembly import Assembly
 
 from infra import instances
-from infra.environment import load_environment
+from infra.environment import Task, load_environment
+from infra.training.pipeline_definition import Surroundings, pipeline_definition
 
 PARAMETERS = {"ManifestUri": "s3://models/manifests/a.json", "MinimumDice": 0.9, "MaxSteps": 12}
 
@@ -35,8 +36,13 @@ def definition_of(assembly: Assembly) -> dict[str, Any]:
 def stand_in(intrinsic: Mapping[str, Any]) -> str:
     """A value of the right form for a reference that only CloudFormation resolves."""
     text = json.dumps(intrinsic)
-    if "Role" in text:
-        return "arn:aws:iam::111122223333:role/trainer"
+    for role in ("Trainer", "Evaluator"):
+        if f"{role}Role" in text:
+            return f"arn:aws:iam::111122223333:role/{role}"
+    if "Subnet" in text:
+        return "subnet-0123456789abcdef0"
+    if "Workloads" in text:
+        return "sg-0123456789abcdef0"
     if "Key" in text:
         return "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     return "amazonaws.com" if "URLSuffix" in text else "models"
@@ -57,6 +63,8 @@ def resolved(value: Any, parameters: Mapping[str, Any]) -> Any:
         return value
     if set(value) == {"Get"}:
         kind, _, name = value["Get"].partition(".")
+        if kind == "Execution":
+            return "execution1"
         return parameters[name] if kind == "Parameters" else "s3://models/training/job/output/model.tar.gz"
     if set(value) == {"Std:Join"}:
         join = value["Std:Join"]
@@ -150,6 +158,166 @@ def test_jobs_are_encrypted_wherever_sagemaker_lets_them_be(dev: Assembly, synth
         assert evaluate["ProcessingOutputConfig"]["KmsKeyId"]
         assert train["EnableInterContainerTrafficEncryption"] is True
         assert evaluate["NetworkConfig"]["EnableInterContainerTrafficEncryption"] is True
+        # What the pipeline's role demands of the job is exactly what the job has.
+        for action, has_key in (("CreateTrainingJob", keyed), ("CreateProcessingJob", keyed)):
+            demanded = conditions_of(assembly, f"sagemaker:{action}")
+            assert ("sagemaker:VolumeKmsKey" in demanded["ArnEquals"]) is has_key
+
+
+def conditions_of(assembly: Assembly, action: str) -> dict[str, Any]:
+    """The conditions under which the pipeline's role may do `action`."""
+    (found,) = [
+        statement["Condition"]
+        for name, policy in assembly.resources("AWS::IAM::ManagedPolicy")
+        if "Runner" in name
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if action in statement["Action"]
+    ]
+    conditions: dict[str, Any] = found
+    return conditions
+
+
+def test_jobs_run_in_the_network(steps: dict[str, dict[str, Any]]) -> None:
+    expected = {
+        "SecurityGroupIds": ["sg-0123456789abcdef0"],
+        "Subnets": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef0"],
+    }
+    assert steps["Train"]["Arguments"]["VpcConfig"] == expected
+    assert steps["Evaluate"]["Arguments"]["NetworkConfig"]["VpcConfig"] == expected
+
+
+@pytest.mark.parametrize(
+    ("action", "step"), [("CreateTrainingJob", "Train"), ("CreateProcessingJob", "Evaluate")]
+)
+def test_the_pipeline_can_start_only_jobs_like_these(
+    assembly: Assembly, steps: dict[str, dict[str, Any]], action: str, step: str
+) -> None:
+    conditions = conditions_of(assembly, f"sagemaker:{action}")
+    lists = conditions["ForAllValues:StringEquals"]
+    assert set(lists) == {
+        "sagemaker:VpcSubnets",
+        "sagemaker:VpcSecurityGroupIds",
+        "sagemaker:InstanceTypes",
+    }
+    # Without this, a request that names no subnet at all would pass.
+    assert conditions["Null"] == dict.fromkeys(lists, "false")
+    assert conditions["Bool"] == {"sagemaker:InterContainerTrafficEncryption": "true"}
+    assert "sagemaker:OutputKmsKey" in conditions["ArnEquals"]
+    (task,) = load_environment(assembly.environment).training.tasks
+    machines = [task.instance_type, *task.other_instance_types] if step == "Train" else None
+    assert lists["sagemaker:InstanceTypes"] == (machines or [task.evaluation_instance_type])
+    assert [stand_in(value) for value in lists["sagemaker:VpcSubnets"]] == [
+        "subnet-0123456789abcdef0",
+        "subnet-0123456789abcdef0",
+    ]
+
+
+def test_the_pipeline_registers_nothing_that_is_approved(assembly: Assembly) -> None:
+    assert conditions_of(assembly, "sagemaker:CreateModelPackage") == {
+        "StringEquals": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}
+    }
+
+
+def around() -> Surroundings:
+    return Surroundings(
+        training_image="training",
+        inference_image="inference",
+        trainer_role_arn="trainer",
+        evaluator_role_arn="evaluator",
+        key_arn="key",
+        network={"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]},
+        model_package_group_name="group",
+        training_uri="s3://models/training/",
+        checkpoint_uri="s3://models/checkpoints/task/",
+        evaluation_uri="s3://models/evaluation/",
+    )
+
+
+def training_of(**changed: Any) -> dict[str, Any]:
+    (task,) = load_environment("prod").training.tasks
+    changed_task: Task = task.model_copy(update=changed)
+    definition = pipeline_definition(task=changed_task, around=around())
+    arguments: dict[str, Any] = definition["Steps"][0]["Arguments"]
+    return arguments
+
+
+def test_spot_capacity() -> None:
+    spot = training_of(spot=True, max_runtime_minutes=60, max_wait_minutes=90)
+    assert spot["EnableManagedSpotTraining"] is True
+    assert spot["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 5400}
+    on_demand = training_of(max_runtime_minutes=60)
+    assert "EnableManagedSpotTraining" not in on_demand
+    assert on_demand["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
+
+
+def test_an_interrupted_training_goes_on_and_meets_no_other(steps: dict[str, dict[str, Any]]) -> None:
+    config = steps["Train"]["Arguments"]["CheckpointConfig"]
+    # The container writes to SageMaker's default folder.
+    assert set(config) == {"S3Uri"}
+    uri = resolved(config["S3Uri"], PARAMETERS)
+    assert uri == "s3://models/checkpoints/lung-segmentation/execution1"
+    assert training_of(instance_count=2)["ResourceConfig"]["InstanceCount"] == 2
+
+
+def test_what_waiting_or_another_machine_can_help_is_tried_again(steps: dict[str, dict[str, Any]]) -> None:
+    tried = {
+        name: {exception for policy in step["RetryPolicies"] for exception in policy["ExceptionType"]}
+        for name, step in steps.items()
+        if "RetryPolicies" in step
+    }
+    of_requests = {"Step.SERVICE_FAULT", "Step.THROTTLING"}
+    of_jobs = of_requests | {
+        "SageMaker.JOB_INTERNAL_ERROR",
+        "SageMaker.CAPACITY_ERROR",
+        "SageMaker.RESOURCE_LIMIT",
+    }
+    assert tried == {"Train": of_jobs, "Evaluate": of_jobs, "Register": of_requests}
+    for step in steps.values():
+        for policy in step.get("RetryPolicies", []):
+            # SageMaker refuses a policy with both.
+            assert ("MaxAttempts" in policy) is not ("ExpireAfterMin" in policy)
+
+
+def test_one_role_trains_and_another_judges(assembly: Assembly, steps: dict[str, dict[str, Any]]) -> None:
+    assert steps["Train"]["Arguments"]["RoleArn"].endswith("/Trainer")
+    assert steps["Evaluate"]["Arguments"]["RoleArn"].endswith("/Evaluator")
+    assert {job: prefixes(assembly, job, "s3:PutObject") for job in ("Trainer", "Evaluator")} == {
+        "Trainer": {"checkpoints", "training"},
+        "Evaluator": {"evaluation"},
+    }
+    assert {job: prefixes(assembly, job, "s3:GetObject") for job in ("Trainer", "Evaluator")} == {
+        "Trainer": {"checkpoints", "manifests"},
+        "Evaluator": {"manifests", "training"},
+    }
+
+
+def prefixes(assembly: Assembly, job: str, action: str) -> set[str]:
+    """First parts of the object keys on which a job's role may do `action`."""
+    (policy,) = [
+        policy
+        for name, policy in assembly.resources("AWS::IAM::ManagedPolicy")
+        if name.startswith(f"training/{job}")
+    ]
+    found = set()
+    for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+        if action in statement["Action"]:
+            resources = statement["Resource"]
+            for resource in resources if isinstance(resources, list) else [resources]:
+                found.add(str(resource["Fn::Join"][1][-1]).split("/")[1])
+    return found
+
+
+def test_logs_of_jobs_are_encrypted_before_there_is_a_job(assembly: Assembly) -> None:
+    days = load_environment(assembly.environment).logs.retention_days
+    groups = {
+        group["Properties"]["LogGroupName"]: group["Properties"]
+        for name, group in assembly.resources("AWS::Logs::LogGroup")
+        if name.startswith("training/")
+    }
+    assert set(groups) == {"/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"}
+    for properties in groups.values():
+        assert properties["KmsKeyId"]
+        assert properties["RetentionInDays"] == days
 
 
 def test_every_instance_family_of_sagemaker_is_classified(sagemaker: ServiceModel) -> None:

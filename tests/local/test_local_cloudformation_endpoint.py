@@ -35,6 +35,9 @@ class Endpoints:
     def resources(self, operation: str, params: Any, caller: Any) -> list[str]:
         return ["*"]
 
+    def condition_keys(self, operation: str, params: Any) -> dict[str, str]:
+        return {}
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...

@@ -3,6 +3,9 @@ Glue."""
 
 from __future__ import annotations
 
+import json
+import re
+import urllib.request
 from typing import Any
 
 import pytest
@@ -111,3 +114,53 @@ def test_named_query_and_security_configuration(cloud) -> None:
     parameters[1]["ParameterValue"] = "no"
     deploy(cloud, "analytics", None, update=True, Parameters=parameters)
     assert "sealed" not in configurations(glue)
+
+
+def test_studio_is_recorded_and_status_says_so(cloud) -> None:
+    config = {
+        "StudioLifecycleConfigName": "recorded-start",
+        "StudioLifecycleConfigAppType": "JupyterLab",
+        "StudioLifecycleConfigContent": "ZWNobw==",
+    }
+    settings = {"ExecutionRole": "arn:aws:iam::000000000000:role/none"}
+    domain = {
+        "DomainName": "recorded",
+        "AuthMode": "IAM",
+        "VpcId": "vpc-1",
+        "SubnetIds": ["subnet-1"],
+        "DefaultUserSettings": settings,
+    }
+    profile = {"DomainId": {"Fn::GetAtt": ["Domain", "DomainId"]}, "UserProfileName": "ada"}
+    template = {
+        "Resources": {
+            "Config": {"Type": "AWS::SageMaker::StudioLifecycleConfig", "Properties": config},
+            "Domain": {"Type": "AWS::SageMaker::Domain", "Properties": domain},
+            "Profile": {"Type": "AWS::SageMaker::UserProfile", "Properties": profile},
+        },
+        "Outputs": {
+            name: {"Value": {"Fn::GetAtt": [resource, name]}}
+            for resource, name in (
+                ("Config", "StudioLifecycleConfigArn"),
+                ("Domain", "DomainId"),
+                ("Domain", "DomainArn"),
+                ("Profile", "UserProfileArn"),
+            )
+        },
+    }
+    stack = deploy(cloud, "studio-recorded", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", reasons(cloud, "studio-recorded")
+    made, prefix = outputs(stack), "arn:aws:sagemaker:us-east-1:000000000000:"
+    assert re.fullmatch(r"d-[0-9a-f]{12}", made["DomainId"])
+    assert made == {
+        "StudioLifecycleConfigArn": f"{prefix}studio-lifecycle-config/recorded-start",
+        "DomainId": made["DomainId"],
+        "DomainArn": f"{prefix}domain/{made['DomainId']}",
+        "UserProfileArn": f"{prefix}user-profile/{made['DomainId']}/ada",
+    }
+    domain["SubnetIds"] = ["subnet-1", "subnet-2"]
+    stack = deploy(cloud, "studio-recorded", template, update=True)
+    assert outputs(stack) == made, "an update in place"
+    status = f"{cloud.endpoint_url}/_local/status"
+    with urllib.request.urlopen(status, timeout=10) as response:  # noqa: S310 - the tests' own cloud
+        listed = json.load(response)["recordedOnly"]
+    assert {resource["Type"] for resource in template["Resources"].values()} <= set(listed)

@@ -140,6 +140,9 @@ class Shelf:
     def resources(self, operation, params, caller):
         return ["*"]
 
+    def condition_keys(self, operation, params):
+        return {}
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...

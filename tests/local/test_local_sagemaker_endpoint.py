@@ -11,6 +11,9 @@ import pytest
 from sagemaker_server import SERVER
 from sagemaker_workbench import Hosting, Workbench, wait_for
 
+from local.sagemaker.variants import refuse_another_scale
+from local.service import ServiceError
+
 
 @pytest.fixture(scope="module")
 def bench(cloud: Any) -> Workbench:
@@ -198,7 +201,9 @@ def test_a_deleted_configuration_cannot_be_used(bench: Workbench, hosting: Hosti
 def test_an_update_swaps_the_model_and_a_bad_one_does_not(bench: Workbench, hosting: Hosting) -> None:
     name = hosting.endpoint("swap")
     better = hosting.config("better", model=hosting.model("better"))
-    bench.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=better)
+    bench.sagemaker.update_endpoint(
+        EndpointName=name, EndpointConfigName=better, RetainAllVariantProperties=True
+    )
     described = hosting.settled(name)
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", better)
     assert hosting.invoke(name, b"x")["model"] == "better"
@@ -249,3 +254,14 @@ def test_invoking_needs_permission_on_the_endpoint(bench: Workbench, realtime: s
         botocore.exceptions.ClientError, match="not authorized to perform: sagemaker:InvokeEndpointAsync"
     ):
         client.invoke_endpoint_async(EndpointName=realtime, InputLocation="s3://b/k")
+
+
+def test_an_update_that_keeps_the_scale_needs_one_that_is_kept() -> None:
+    def config(count: int, weight: float) -> dict[str, Any]:
+        variant = {"VariantName": "all", "InitialInstanceCount": count, "InitialVariantWeight": weight}
+        return {"ProductionVariants": [variant]}
+
+    refuse_another_scale(config(1, 1.0), config(1, 1.0))
+    for other in (config(2, 1.0), config(1, 0.5)):
+        with pytest.raises(ServiceError, match="RetainAllVariantProperties"):
+            refuse_another_scale(config(1, 1.0), other)

@@ -53,7 +53,9 @@ def patients(archive: Archive) -> dict[str, Patient]:
 def endpoint(cloud: Any, archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     base = tmp_path_factory.mktemp("endpoint")
     write_bundle(base / "model")
-    started = start_endpoint(base, {**cloud.environment, "RUNTIME_QUEUE_LENGTH": "2"})
+    started = start_endpoint(
+        base, {**cloud.environment, "RUNTIME_QUEUE_LENGTH": "2", "RUNTIME_ENDPOINT_NAME": "tested"}
+    )
     yield started
     started.process.terminate()
     started.process.wait(timeout=60)
@@ -157,6 +159,46 @@ def test_the_same_request_twice_stores_one_segmentation(
     assert "network" not in again["seconds"]
     (summary,) = archive.image_sets(first["segmentation"]["seriesInstanceUid"])
     assert summary["version"] == 1
+
+
+def test_a_request_is_measured_in_the_log(endpoint: Endpoint, archive: Archive) -> None:
+    """Lines of the container's log, from which CloudWatch takes the metrics (runtime/metrics.py)."""
+    image_set_id = archive.store(make_patient("GOLF-12", seed=12))
+
+    def measured(skip: int) -> dict[str, Any]:
+        lines = endpoint.log_file.read_text().splitlines()[skip:]
+        documents = [json.loads(line) for line in lines if '"CloudWatchMetrics"' in line]
+        assert {document["Endpoint"] for document in documents} == {"tested"}
+        return {
+            metric["Name"]: document[metric["Name"]]
+            for document in documents
+            for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+        }
+
+    def lines_so_far() -> int:
+        return len(endpoint.log_file.read_text().splitlines())
+
+    before = lines_so_far()
+    result = _one(endpoint.invoke(archive.request(image_set_id)))
+    first = measured(before)
+    assert (first["Requests"], first["Errors"], first["StoredResults"]) == (1, 0, 0)
+    assert (first["Volumes"], first["Slices"]) == (1, 20)
+    spacing = [first[f"{axis}SpacingMillimetres"] for axis in ("Column", "Row", "Slice")]
+    assert spacing == pytest.approx([1.25, 1.5, 4.0])
+    assert first["SegmentVolumeMillilitres"] == result["segments"][0]["volumeMl"]
+    assert first["NetworkSeconds"] == result["seconds"]["network"]
+    assert first["TotalSeconds"] == result["seconds"]["total"] <= first["RequestSeconds"] + 0.001
+
+    before = lines_so_far()
+    _one(endpoint.invoke(archive.request(image_set_id)))
+    again = measured(before)
+    assert (again["Requests"], again["StoredResults"]) == (1, 1)
+    assert "Slices" not in again
+    assert "NetworkSeconds" not in again, "a volume is counted once"
+
+    before = lines_so_far()
+    assert endpoint.invoke(archive.request("f" * 32)).status_code == 404
+    assert (measured(before)["Requests"], measured(before)["Errors"]) == (1, 1)
 
 
 def test_concurrent_patients_never_mix(

@@ -19,6 +19,7 @@ from healthimaging.errors import GeometryError, ImageSetNotFoundError, ServiceEr
 from runtime.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
 from runtime.errors import NoMatchingSeriesError, SegmentationNotPrimaryError
 from runtime.logs import JsonFormatter
+from runtime.metrics import Metrics
 from runtime.request import ImageSetInput
 from runtime.server import MAXIMUM_BODY_BYTES, create_app
 from runtime.worker import Worker
@@ -79,7 +80,7 @@ def model() -> Iterator[_Model]:
 def client(model: _Model) -> TestClient:
     worker = Worker(load=model.load, queue_length=2, on_failure=model.failures.append)
     worker.start()
-    return TestClient(create_app(worker))
+    return TestClient(create_app(worker, Metrics(endpoint="test")))
 
 
 def _warm(client: TestClient, model: _Model) -> None:
@@ -108,7 +109,7 @@ def test_a_model_that_does_not_load_is_reported_and_never_ready(model: _Model) -
     worker.start()
     worker._thread.join(10)
     assert [str(failure) for failure in model.failures] == ["broken"]
-    assert TestClient(create_app(worker)).get("/ping").status_code == 503
+    assert TestClient(create_app(worker, Metrics(endpoint="test"))).get("/ping").status_code == 503
 
 
 def test_the_promised_answer(client: TestClient, model: _Model) -> None:

@@ -13,7 +13,7 @@ import pytest
 from workbench_fakes import FakePaginator, FakeS3, deployment, error
 
 from healthimaging.reference import ImageSetRef
-from workbench.approve import approve
+from workbench.approve import approve, mark_approved
 from workbench.errors import DeploymentFailed, PredictionFailed, TrainingFailed, WorkbenchError
 from workbench.log_tail import TRAINING_JOBS, LogFollower
 from workbench.predict import Prediction, failure_message, predict, read_answer
@@ -260,6 +260,18 @@ def test_the_same_package_again_changes_nothing() -> None:
         deployment(sagemaker=FakePipeline([]), cloudformation=cloudformation), model_package_arn=PACKAGE
     )
     assert not result.changed
+
+
+def test_a_reviewer_approves_without_touching_a_stack() -> None:
+    sagemaker = FakePipeline([])
+    lines: list[str] = []
+    package = mark_approved(
+        deployment(sagemaker=sagemaker, cloudformation=None), note="seen", progress=lines.append
+    )
+    assert package == PACKAGE
+    assert sagemaker.approved["ModelApprovalStatus"] == "Approved"
+    assert sagemaker.approved["ApprovalDescription"] == "seen"
+    assert len(lines) == 1
 
 
 def test_nothing_to_approve_is_said() -> None:

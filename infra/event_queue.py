@@ -1,0 +1,93 @@
+"""Events that wait for a function: a queue, what could not be done beside it, and the rule that fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.workload import allow
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventQueue:
+    """A queue and its dead letters."""
+
+    queue: sqs.Queue
+    dead_letters: sqs.Queue
+    """What the function could not do in five attempts, and what the rule could not deliver."""
+
+    @property
+    def may_be_read(self) -> iam.PolicyStatement:
+        """What Lambda needs of the function's role to read the queue."""
+        return allow(
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:ReceiveMessage",
+            on=[self.queue.queue_arn],
+        )
+
+    def receive(
+        self, scope: Construct, id: str, *, description: str, event_pattern: Mapping[str, Any]
+    ) -> None:
+        """Bring the events of a pattern to the queue.
+
+        Written on the lowest level: the rule's target as the CDK has it would change the key's policy, which
+        is in another stack.
+        """
+        rule = events.CfnRule(
+            scope,
+            id,
+            description=description,
+            event_pattern=event_pattern,
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Queue",
+                    arn=self.queue.queue_arn,
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                        arn=self.dead_letters.queue_arn
+                    ),
+                )
+            ],
+        )
+        for queue in (self.queue, self.dead_letters):
+            queue.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid="FromRule",
+                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                    actions=["sqs:SendMessage"],
+                    resources=[queue.queue_arn],
+                    conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
+                )
+            )
+
+
+def event_queue(scope: Construct, *, key: kms.IKey, timeout: cdk.Duration) -> EventQueue:
+    """Make `Queue` and `DeadLetters` in `scope`, for a function with this time limit."""
+    dead_letters = sqs.Queue(
+        scope,
+        "DeadLetters",
+        encryption_master_key=key,
+        enforce_ssl=True,
+        retention_period=cdk.Duration.days(14),
+    )
+    queue = sqs.Queue(
+        scope,
+        "Queue",
+        encryption_master_key=key,
+        enforce_ssl=True,
+        retention_period=cdk.Duration.days(4),
+        # AWS advises six times the function's timeout, so that a throttled batch is not handed out twice.
+        visibility_timeout=cdk.Duration.seconds(6 * timeout.to_seconds()),
+        dead_letter_queue=sqs.DeadLetterQueue(queue=dead_letters, max_receive_count=_ATTEMPTS),
+    )
+    return EventQueue(queue=queue, dead_letters=dead_letters)

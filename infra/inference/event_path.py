@@ -1,0 +1,216 @@
+"""How arriving image sets reach an endpoint by themselves: event, queue, function.
+
+HealthImaging announces what arrives. The rule lets through what can be an input: new images in a primary
+image set. Which of them go where, the function decides by the rules of the environment file, because an event
+says nothing of an image set's headers. A segmentation that the platform stores is announced like any other
+image set; that it never starts a run is the function's task, too (`runtime/functions/dispatch/images.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
+from infra.data.archive import Archive
+from infra.data.buckets import REQUESTS, Buckets
+from infra.environment import Environment, Rule
+from infra.event_queue import event_queue
+from infra.inference.asynchronous import Asynchronous
+from infra.network.placement import Placement
+from infra.permissions import place_in_network, use_key
+from infra.workload import Workload, allow
+
+DISPATCHED = f"{REQUESTS}dispatch/"
+"""Prefix of the result bucket with the requests of the event path, which record what has been sent."""
+
+_TIMEOUT = cdk.Duration.minutes(2)
+"""A batch of ten image sets, each with up to 50 MB of metadata. Less than the age at which the function takes
+over what another invocation left (`CLAIM_SECONDS`).
+"""
+
+_BATCH = 10
+_CONCURRENT_BATCHES = 2
+"""The least that Lambda takes. With a third of a second an image set (two reads, two writes, an invocation)
+some six a second: beside the index function, which reads the same metadata, still below the quota of
+GetImageSetMetadata (50 a second).
+"""
+
+_ENVIRONMENT_BYTES = 3500
+"""Lambda allows 4 KB for all variables of a function
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+"""
+
+_UNRESOLVED_BYTES = 200
+"""Of a rule's endpoint and model package, whose names are longer than what stands for them at synthesis."""
+
+
+class EventPath(Construct):
+    """Sends arriving image sets to asynchronous endpoints, by the rules of the environment file."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        environment: Environment,
+        archive: Archive,
+        buckets: Buckets,
+        key: kms.IKey,
+        placement: Placement,
+        endpoints: Mapping[str, Asynchronous],
+    ) -> None:
+        """
+        Args:
+            scope: The stack of the endpoints.
+            id: Of this construct.
+            environment: Its rules must not be empty.
+            archive: Whose events.
+            buckets: Requests go to the bucket of results.
+            key: For queues, logs and requests.
+            placement: Where the function runs.
+            endpoints: Those that rules may name, by their names in the environment file.
+        """
+        super().__init__(scope, id)
+        self._endpoints = endpoints
+        rules = environment.inference.rules
+        self._events = event_queue(self, key=key, timeout=_TIMEOUT)
+        self.queue, self.dead_letters = self._events.queue, self._events.dead_letters
+        self._events.receive(
+            self,
+            "ImagesArrived",
+            description="Image sets of the archive that may have to go to an endpoint",
+            event_pattern={
+                "source": ["aws.medical-imaging"],
+                # Updated: more images of a series, or a corrected header. Copied: what a person has moved to
+                # a primary image set.
+                "detail-type": ["Image Set Created", "Image Set Updated", "Image Set Copied"],
+                "detail": {"datastoreId": [archive.datastore_id], "isPrimary": [True]},
+            },
+        )
+        self._workload, log = self._role(
+            rules=rules,
+            archive=archive,
+            buckets=buckets,
+            key=key,
+            placement=placement,
+            log_retention_days=environment.logs.retention_days,
+        )
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            description="Sends arriving image sets to the endpoints that the rules name",
+            runtime=RUNTIME,
+            architecture=ARCHITECTURE,
+            code=function_code(folder="runtime/functions/dispatch", packages=["healthimaging"]),
+            handler="runtime.functions.dispatch.handler.handle",
+            role=self._workload.role,
+            log_group=log,
+            memory_size=1024,
+            timeout=_TIMEOUT,
+            environment={
+                "RESULT_BUCKET": buckets.results.bucket_name,
+                "REQUEST_PREFIX": DISPATCHED,
+                "DISPATCH_ROUTES": self._routes(rules),
+            },
+        )
+        placement.put(self.function)
+        self.function.node.add_dependency(self._workload.policy)
+        lambda_.EventSourceMapping(
+            self,
+            "FromQueue",
+            target=self.function,
+            event_source_arn=self.queue.queue_arn,
+            batch_size=_BATCH,
+            max_concurrency=_CONCURRENT_BATCHES,
+            report_batch_item_failures=True,
+        ).node.add_dependency(self._workload.policy)
+        for name, value in {
+            "DispatchFunctionName": self.function.function_name,
+            "DispatchQueueUrl": self.queue.queue_url,
+            "DispatchDeadLetterQueueUrl": self.dead_letters.queue_url,
+        }.items():
+            cdk.CfnOutput(cdk.Stack.of(self), name, value=value)
+
+    def _role(
+        self,
+        *,
+        rules: Sequence[Rule],
+        archive: Archive,
+        buckets: Buckets,
+        key: kms.IKey,
+        placement: Placement,
+        log_retention_days: int,
+    ) -> tuple[Workload, logs.ILogGroup]:
+        stack = cdk.Stack.of(self)
+        log = logs.CfnLogGroup(self, "Log", kms_key_id=key.key_arn, retention_in_days=log_retention_days)
+        endpoints = sorted({self._endpoints[rule.endpoint].name for rule in rules})
+        workload = Workload(
+            self,
+            "Workload",
+            description="Dispatch function: read image set metadata, send requests to endpoints",
+            principal=iam.ServicePrincipal("lambda.amazonaws.com"),
+            statements=[
+                allow(
+                    "medical-imaging:GetImageSet",
+                    "medical-imaging:GetImageSetMetadata",
+                    on=[archive.datastore_arn, archive.image_sets_arn],
+                ),
+                # A request that is there already is looked at: has it been sent?
+                allow(
+                    "s3:GetObject",
+                    "s3:PutObject",
+                    on=[buckets.results.arn_for_objects(f"{DISPATCHED}*")],
+                ),
+                allow(
+                    "sagemaker:InvokeEndpointAsync",
+                    on=[
+                        stack.format_arn(service="sagemaker", resource="endpoint", resource_name=name)
+                        for name in endpoints
+                    ],
+                ),
+                self._events.may_be_read,
+                use_key(key),
+                allow("logs:CreateLogStream", "logs:PutLogEvents", on=[log.attr_arn]),
+                *place_in_network(stack, placement),
+            ],
+        )
+        return workload, logs.LogGroup.from_log_group_arn(self, "FunctionLog", log.attr_arn)
+
+    def _routes(self, rules: Sequence[Rule]) -> str:
+        """The rules as the function reads them (`runtime/functions/dispatch/rules.py`)."""
+        routes = [
+            {
+                "rule": rule.name,
+                "endpoint": self._name_once_in_service(self._endpoints[rule.endpoint]),
+                # Empty at deployment where the endpoint is not deployed: the function passes the rule over.
+                "model": self._endpoints[rule.endpoint].package_arn,
+                "modality": list(rule.modality),
+                "bodyPart": list(rule.body_part),
+                "seriesDescription": rule.series_description,
+                "minimumInstances": rule.minimum_instances,
+            }
+            for rule in rules
+        ]
+        size = len(json.dumps(routes)) + _UNRESOLVED_BYTES * len(routes)
+        if size > _ENVIRONMENT_BYTES:
+            raise ValueError(
+                f"inference.rules: {len(routes)} rules need {size} bytes of the dispatch function's "
+                f"environment, {_ENVIRONMENT_BYTES} are there: join rules that lead to the same endpoint"
+            )
+        return cdk.Stack.of(self).to_json_string(routes)
+
+    def _name_once_in_service(self, endpoint: Asynchronous) -> str:
+        """The endpoint's name, written so that CloudFormation has the endpoint in service before the function
+        hears of it. A plain dependency cannot say that of a resource that may not exist.
+        """
+        return cdk.Fn.condition_if(
+            endpoint.deployed.logical_id, endpoint.served.attr_endpoint_name, endpoint.name
+        ).to_string()

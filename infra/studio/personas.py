@@ -1,0 +1,197 @@
+"""What each persona may do, found from what the commands of `workbench` call on AWS.
+
+Nobody changes or deletes an image set, and nobody deploys. Putting an approved model into service updates the
+inference stack, and CloudFormation does that with the role of the last deployment, whatever template it is
+given: who may update a stack may do everything that this role may. So the reviewer marks the package as
+approved, and the delivery, which follows the registry, puts it into service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+
+from infra.data.archive import Archive
+from infra.data.buckets import EVALUATION, FAILURES, MANIFESTS, QUERY_RESULTS, REQUESTS, RESPONSES, Buckets
+from infra.environment import AsynchronousEndpoint, Environment, Persona
+from infra.permissions import read_image_sets, read_objects, write_objects
+from infra.workload import allow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the permissions refer to."""
+
+    stack: cdk.Stack
+    environment: Environment
+    archive: Archive
+    buckets: Buckets
+    import_role_arn: str
+
+    def arn(self, service: str, resource: str, name: str) -> str:
+        return self.stack.format_arn(service=service, resource=resource, resource_name=name)
+
+    def read_outputs(self, *stacks: str) -> iam.PolicyStatement:
+        """Outputs of the environment's stacks: the commands find everything there."""
+        names = [f"monai-{self.environment.name}-{stack}" for stack in stacks]
+        return allow(
+            "cloudformation:DescribeStacks", on=[self.arn("cloudformation", "stack", f"{n}/*") for n in names]
+        )
+
+    def read_logs(self, *groups: str) -> iam.PolicyStatement:
+        """What the containers of jobs or endpoints print."""
+        arns = [
+            self.stack.format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name=f"/aws/sagemaker/{group}:*",
+                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+            )
+            for group in groups
+        ]
+        return allow("logs:DescribeLogStreams", "logs:GetLogEvents", on=arns)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the pipelines and model package groups."""
+        return [f"monai-{self.environment.name}-{task.name}" for task in self.environment.training.tasks]
+
+    @property
+    def packages(self) -> list[str]:
+        """All versions of all models."""
+        return [self.arn("sagemaker", "model-package", f"{task}/*") for task in self.tasks]
+
+
+def data_scientist(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Ask the catalog, look at image sets, make datasets, train and watch."""
+    return [
+        around.read_outputs("data", "catalog", "training"),
+        *_query_catalog(around),
+        read_image_sets(around.archive),
+        # A manifest is evidence of what a model saw: it is named by its content, and nobody may delete it.
+        write_objects(around.buckets.models, MANIFESTS),
+        allow(
+            "s3:GetObject",
+            on=[around.buckets.models.arn_for_objects(f"{prefix}*") for prefix in (EVALUATION, MANIFESTS)],
+        ),
+        *_train(around),
+    ]
+
+
+def model_reviewer(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Read what a model was trained on and how well it did, and approve it. No images."""
+    return [
+        around.read_outputs("training"),
+        *_for_tasks(around, "sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"),
+        # Before it is answered, no package is known whose ARN could be asked about. It shows ARNs and states.
+        allow("sagemaker:ListModelPackages", on=["*"]),
+        allow(
+            "s3:GetObject",
+            on=[around.buckets.models.arn_for_objects(f"{prefix}*") for prefix in (EVALUATION, MANIFESTS)],
+        ),
+    ]
+
+
+def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Import studies, ask the endpoints for segmentations, look at both."""
+    endpoints = [
+        endpoint.endpoint_name(around.environment.name)
+        for endpoint in around.environment.inference.endpoints
+        if isinstance(endpoint, AsynchronousEndpoint)
+    ]
+    return [
+        around.read_outputs("data", "inference"),
+        write_objects(around.buckets.inbox),
+        *read_objects(around.buckets.imports),
+        allow(
+            "medical-imaging:GetDICOMImportJob",
+            "medical-imaging:StartDICOMImportJob",
+            on=[around.archive.datastore_arn],
+        ),
+        allow(
+            "iam:PassRole",
+            on=[around.import_role_arn],
+            when={"StringEquals": {"iam:PassedToService": "medical-imaging.amazonaws.com"}},
+        ),
+        read_image_sets(around.archive),
+        write_objects(around.buckets.results, REQUESTS),
+        # With the right to list, S3 says of an answer that is not there yet just that, and not that it
+        # must not be read. That request has no prefix which a condition could ask for
+        # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
+        allow("s3:ListBucket", on=[around.buckets.results.bucket_arn]),
+        allow(
+            "s3:GetObject",
+            on=[around.buckets.results.arn_for_objects(f"{prefix}*") for prefix in (RESPONSES, FAILURES)],
+        ),
+        *(_predict(around, endpoints) if endpoints else ()),
+    ]
+
+
+PERSONAS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] = {
+    "data-scientist": data_scientist,
+    "model-reviewer": model_reviewer,
+    "clinical-integrator": clinical_integrator,
+}
+
+
+def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Athena reads tables and writes results with the permissions of who asks
+    (https://docs.aws.amazon.com/athena/latest/ug/s3-permissions.html).
+    """
+    catalog = around.buckets.catalog
+    database = f"monai_{around.environment.name.replace('-', '_')}"
+    return [
+        allow(
+            "athena:GetQueryExecution",
+            "athena:GetQueryResults",
+            "athena:StartQueryExecution",
+            on=[around.arn("athena", "workgroup", f"monai-{around.environment.name}")],
+        ),
+        allow(
+            "glue:GetDatabase",
+            "glue:GetTable",
+            on=[
+                around.stack.format_arn(service="glue", resource="catalog"),
+                around.arn("glue", "database", database),
+                around.arn("glue", "table", f"{database}/*"),
+            ],
+        ),
+        allow("s3:GetBucketLocation", on=[catalog.bucket_arn]),
+        *read_objects(catalog),
+        write_objects(catalog, QUERY_RESULTS),
+    ]
+
+
+def _train(around: Surroundings) -> list[iam.PolicyStatement]:
+    if not around.tasks:
+        return []
+    pipelines = [around.arn("sagemaker", "pipeline", task) for task in around.tasks]
+    return [
+        # Starting passes no role: each pipeline brings its own.
+        allow("sagemaker:StartPipelineExecution", on=pipelines),
+        allow(
+            "sagemaker:DescribePipelineExecution",
+            "sagemaker:ListPipelineExecutionSteps",
+            "sagemaker:StopPipelineExecution",
+            on=[f"{pipeline}/execution/*" for pipeline in pipelines],
+        ),
+        *_for_tasks(around, "sagemaker:DescribeModelPackage"),
+        around.read_logs("ProcessingJobs", "TrainingJobs"),
+    ]
+
+
+def _for_tasks(around: Surroundings, *actions: str) -> list[iam.PolicyStatement]:
+    return [allow(*actions, on=around.packages)] if around.packages else []
+
+
+def _predict(around: Surroundings, endpoints: list[str]) -> list[iam.PolicyStatement]:
+    return [
+        allow(
+            "sagemaker:InvokeEndpointAsync",
+            on=[around.arn("sagemaker", "endpoint", name) for name in endpoints],
+        ),
+        around.read_logs(*(f"Endpoints/{name}" for name in endpoints)),
+    ]

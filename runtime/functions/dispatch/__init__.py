@@ -1,0 +1,1 @@
+"""Sends arriving image sets to the endpoints that the environment's rules name."""

@@ -1,0 +1,1 @@
+"""Takes an approved model package of the environment before this one, as a candidate."""
