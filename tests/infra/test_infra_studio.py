@@ -68,7 +68,8 @@ def test_what_people_keep_is_under_the_platforms_key(assembly: Assembly) -> None
 
 def test_nobody_can_connect_to_a_notebook_server(assembly: Assembly) -> None:
     ((_, imported),) = (
-        group.popitem() for group in domain(assembly)["Properties"]["DefaultUserSettings"]["SecurityGroups"]
+        tuple(*group.items())
+        for group in domain(assembly)["Properties"]["DefaultUserSettings"]["SecurityGroups"]
     )
     exports = assembly.template("network")["Outputs"].values()
     (group,) = [
