@@ -36,7 +36,7 @@ demo: environments ## the whole job on this machine; writes build/demo/report.ht
 
 test: environments ## all tests
 	@status=0; \
-	$(PLATFORM_PYTHON) -m pytest $(PLATFORM_TESTS) $(PYTEST) || status=1; \
+	$(PLATFORM_PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PLATFORM_TESTS) $(PYTEST) || status=1; \
 	$(MODELS_PYTHON) -m pytest $(MODELS_TESTS) $(PYTEST) || status=1; \
 	exit $$status
 

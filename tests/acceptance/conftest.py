@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
 from arrivals import Arrival, arrival
-from permissions import withheld
 
 from workbench.catalog import wait_for_catalog
 from workbench.deployment import Deployment
@@ -38,10 +35,3 @@ def study(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> A
     assert not report.failed
     wait_for_catalog(deployment, {one.image_set_id: one.version_id for one in report.image_sets})
     return patient
-
-
-@pytest.fixture
-def without(deployment: Deployment) -> Callable[[str, str], AbstractContextManager[None]]:
-    """`without(role_arn, action)`: the role lacks that action inside the `with` block."""
-    iam = deployment.session.client("iam")
-    return lambda role_arn, action: withheld(iam, role_arn=role_arn, action=action)

@@ -1,0 +1,35 @@
+"""One evaluation, as the deployed pipeline would start it, with the real container."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from role_training import StepFailed, resolved
+
+if TYPE_CHECKING:
+    from role_world import RoleWorld
+
+
+def evaluate_model(world: RoleWorld) -> None:
+    """A processing job of the deployed pipeline reads the model and the data set, and stores its report."""
+    (step,) = [one for one in world.pipeline["Steps"] if one["Name"] == "Evaluate"]
+    arguments = resolved(
+        step["Arguments"],
+        {
+            "Parameters.ManifestUri": world.manifest_uri,
+            "Steps.Train.ModelArtifacts.S3ModelArtifacts": world.model_uri,
+            "Execution.PipelineExecutionId": uuid.uuid4().hex[:12],
+        },
+    )
+    name = f"roles-{uuid.uuid4().hex[:12]}"
+    sagemaker = world.client("sagemaker")
+    sagemaker.create_processing_job(ProcessingJobName=name, **arguments)
+
+    def ended() -> Any:
+        job = sagemaker.describe_processing_job(ProcessingJobName=name)
+        return job if job["ProcessingJobStatus"] in ("Completed", "Failed", "Stopped") else None
+
+    job = world.wait(ended)
+    if job["ProcessingJobStatus"] != "Completed":
+        raise StepFailed(f"{job.get('FailureReason')} {job.get('ExitMessage')}")

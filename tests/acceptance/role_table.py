@@ -1,0 +1,270 @@
+"""For every role and every action that it is granted: which step fails without it, or why only AWS itself
+would miss it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import role_persons
+import role_steps
+from role_evaluation import evaluate_model
+from role_steps import Step
+from role_training import train_model
+
+KMS = "The local cloud's services accept a key and do not ask it; on AWS what they keep would be unreadable."
+LOGS = "The local cloud writes logs itself; on AWS the service does it as the role."
+PARTS = "Only a failed upload in parts is taken back, to leave no parts behind that cost."
+LAYERS = "The local registry hands an image over whole; ECR asks for each of its layers."
+CONTAINER_METRICS = "The local cloud does not measure containers; on AWS SageMaker reports it as the role."
+QUEUE = "The local cloud reads a function's queue itself; on AWS Lambda does it as the role."
+NETWORK = "The local cloud's functions and containers have no network interfaces that had to be made."
+TAGS = "The local pipeline does not tag what it makes; SageMaker tags it with the pipeline's ARN."
+CRAWLER = "The local cloud's crawler ends at once and looks at nothing; Glue does it as the role."
+AUDIT = "The local cloud only records the trail; CloudTrail writes its log group as the role."
+FLOWS = "The local cloud has no packets; on AWS the flow log is written as the role."
+STUDIO = "Studio is recorded only in the local cloud; there are no spaces and apps to start or to list."
+ATHENA = "The local Athena reads tables and writes results itself; on AWS it does it as the caller."
+DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
+MISSING = "The local S3 says of a missing object that it is missing; AWS says so only to who may list."
+ROLLBACK = "The local cloud knows no deployment guard; SageMaker looks at the alarms as the role."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """A role's actions. What stands in neither mapping must not be granted."""
+
+    needed: Mapping[str, tuple[Step, str]] = field(default_factory=dict)
+    """Action -> the step that fails without it, and what can be read then."""
+    only_on_aws: Mapping[str, str] = field(default_factory=dict)
+    """Action -> why its removal changes nothing here."""
+
+
+def _needed(step: Step, *actions: str) -> dict[str, tuple[Step, str]]:
+    """Actions whose denial names them."""
+    return {action: (step, action.partition(":")[2]) for action in actions}
+
+
+def _because(reason: str, *actions: str) -> dict[str, str]:
+    return dict.fromkeys(actions, reason)
+
+
+_USE_KEY = _because(KMS, "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+_WRITE_LOGS = _because(LOGS, "logs:CreateLogStream", "logs:PutLogEvents")
+_READ_QUEUE = _because(QUEUE, "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage")
+_FUNCTION_IN_NETWORK = _because(
+    NETWORK,
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+)
+_CONTAINER = (
+    _USE_KEY
+    | _WRITE_LOGS
+    | _because(LOGS, "logs:DescribeLogStreams")
+    | _because(KMS, "kms:CreateGrant")
+    | _because(LAYERS, "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer")
+    | _because(CONTAINER_METRICS, "cloudwatch:PutMetricData")
+    | _because(PARTS, "s3:AbortMultipartUpload")
+    | _because(
+        NETWORK,
+        "ec2:CreateNetworkInterface",
+        "ec2:CreateNetworkInterfacePermission",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DeleteNetworkInterfacePermission",
+        "ec2:DescribeDhcpOptions",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcs",
+    )
+)
+_READ_IMAGES = (
+    "medical-imaging:GetImageFrame",
+    "medical-imaging:GetImageSet",
+    "medical-imaging:GetImageSetMetadata",
+)
+_JOB = (
+    *_READ_IMAGES,
+    "ecr:BatchGetImage",
+    "ecr:GetAuthorizationToken",
+    "s3:GetObject",
+    "s3:ListBucket",
+    "s3:PutObject",
+)
+_SPACE = (
+    _because(KMS, "kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+    | _WRITE_LOGS
+    | _because(
+        STUDIO,
+        "sagemaker:AddTags",
+        "sagemaker:CreateApp",
+        "sagemaker:CreatePresignedDomainUrl",
+        "sagemaker:CreateSpace",
+        "sagemaker:DeleteApp",
+        "sagemaker:DeleteSpace",
+        "sagemaker:DescribeApp",
+        "sagemaker:DescribeDomain",
+        "sagemaker:DescribeSpace",
+        "sagemaker:DescribeUserProfile",
+        "sagemaker:ListApps",
+        "sagemaker:ListDomains",
+        "sagemaker:ListSpaces",
+        "sagemaker:ListUserProfiles",
+        "sagemaker:UpdateSpace",
+    )
+)
+
+ROLES: dict[str, Role] = {
+    "data/AuditWriter": Role(only_on_aws=_because(AUDIT, "logs:CreateLogStream", "logs:PutLogEvents")),
+    "data/Importer": Role(
+        needed=_needed(role_steps.import_files, "s3:GetObject", "s3:ListBucket", "s3:PutObject"),
+        only_on_aws=_USE_KEY | _because(PARTS, "s3:AbortMultipartUpload"),
+    ),
+    "network/DefaultGroupWorkload": Role(
+        needed=_needed(
+            role_steps.close_default_group,
+            "ec2:DescribeSecurityGroups",
+            "ec2:RevokeSecurityGroupEgress",
+            "ec2:RevokeSecurityGroupIngress",
+        ),
+        only_on_aws=_WRITE_LOGS,
+    ),
+    "network/FlowLogWriter": Role(
+        only_on_aws=_because(FLOWS, "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents")
+    ),
+    "catalog/ConsistencyWorkload": Role(
+        only_on_aws=_because(
+            CRAWLER,
+            "glue:GetDatabase",
+            "glue:GetTable",
+            "glue:GetTables",
+            "glue:UpdateTable",
+            "kms:Decrypt",
+            "logs:AssociateKmsKey",
+            "logs:CreateLogGroup",
+            "logs:CreateLogStream",
+            "logs:PutLogEvents",
+            "s3:GetObject",
+            "s3:ListBucket",
+        )
+    ),
+    "catalog/IndexWorkload": Role(
+        needed=_needed(
+            role_steps.index_image_set,
+            "medical-imaging:GetImageSet",
+            "medical-imaging:GetImageSetMetadata",
+            "s3:PutObject",
+        )
+        | _needed(role_steps.unindex_image_set, "s3:DeleteObject"),
+        only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
+    ),
+    "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
+    "training/Evaluator": Role(needed=_needed(evaluate_model, *_JOB), only_on_aws=_CONTAINER),
+    "training/LungSegmentationRunner": Role(
+        needed=_needed(
+            role_steps.run_pipeline,
+            "iam:PassRole",
+            "s3:GetObject",
+            "sagemaker:CreateModelPackage",
+            "sagemaker:CreateProcessingJob",
+            "sagemaker:CreateTrainingJob",
+            "sagemaker:DescribeModelPackage",
+            "sagemaker:DescribeProcessingJob",
+            "sagemaker:DescribeTrainingJob",
+        )
+        | {
+            "sagemaker:StopTrainingJob": (role_steps.stop_training, "the job is InProgress"),
+            "sagemaker:StopProcessingJob": (role_steps.stop_evaluation, "the job is InProgress"),
+        },
+        only_on_aws=_because(KMS, "kms:Decrypt") | _because(TAGS, "sagemaker:AddTags"),
+    ),
+    "inference/LungSegmentationContainer": Role(
+        needed=_needed(role_steps.start_container, "ecr:BatchGetImage", "ecr:GetAuthorizationToken")
+        | _needed(
+            role_steps.segment,
+            *_READ_IMAGES,
+            "medical-imaging:SearchImageSets",
+            "medical-imaging:StoreDICOM",
+            "s3:GetObject",
+            "s3:PutObject",
+        )
+        | {"sns:Publish": (role_steps.segment, "nobody was told of the answer")},
+        only_on_aws=_CONTAINER
+        | _because(DIRECT, "s3:ListBucket")
+        | _because(ROLLBACK, "cloudwatch:DescribeAlarms"),
+    ),
+    "inference/EventsWorkload": Role(
+        needed=_needed(
+            role_steps.dispatch_arrival,
+            "medical-imaging:GetImageSet",
+            "medical-imaging:GetImageSetMetadata",
+            "s3:PutObject",
+            "sagemaker:InvokeEndpointAsync",
+        )
+        | {"s3:GetObject": (role_steps.dispatch_again, "HeadObject")},
+        only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
+    ),
+    "studio/Newcomer": Role(only_on_aws=_SPACE | _because(STUDIO, "logs:DescribeLogStreams", "s3:GetObject")),
+    role_persons.SCIENTIST: Role(
+        needed=_needed(
+            role_persons.ask_the_catalog,
+            "athena:GetQueryExecution",
+            "athena:GetQueryResults",
+            "athena:StartQueryExecution",
+            "cloudformation:DescribeStacks",
+        )
+        | _needed(role_persons.make_a_dataset, "s3:GetObject", "s3:PutObject")
+        | _needed(role_persons.look_at_images, *_READ_IMAGES)
+        | _needed(
+            role_persons.start_training,
+            "sagemaker:DescribePipelineExecution",
+            "sagemaker:ListPipelineExecutionSteps",
+            "sagemaker:StartPipelineExecution",
+            "sagemaker:StopPipelineExecution",
+        )
+        | _needed(
+            role_persons.read_training_results,
+            "logs:DescribeLogStreams",
+            "logs:GetLogEvents",
+            "sagemaker:DescribeModelPackage",
+        ),
+        only_on_aws=_SPACE
+        | _because(ATHENA, "glue:GetDatabase", "glue:GetTable", "s3:GetBucketLocation", "s3:ListBucket")
+        | _because(PARTS, "s3:AbortMultipartUpload"),
+    ),
+    role_persons.REVIEWER: Role(
+        needed=_needed(
+            role_persons.approve_a_model,
+            "cloudformation:DescribeStacks",
+            "s3:GetObject",
+            "sagemaker:DescribeModelPackage",
+            "sagemaker:ListModelPackages",
+            "sagemaker:UpdateModelPackage",
+        ),
+        only_on_aws=_SPACE | _because(STUDIO, "logs:DescribeLogStreams"),
+    ),
+    role_persons.INTEGRATOR: Role(
+        needed=_needed(
+            role_persons.bring_in_a_study,
+            "cloudformation:DescribeStacks",
+            "iam:PassRole",
+            "medical-imaging:GetDICOMImportJob",
+            "medical-imaging:StartDICOMImportJob",
+            "s3:GetObject",
+            "s3:PutObject",
+        )
+        | _needed(role_persons.look_at_a_study, *_READ_IMAGES)
+        | _needed(
+            role_persons.ask_for_a_segmentation,
+            "logs:DescribeLogStreams",
+            "logs:GetLogEvents",
+            "sagemaker:InvokeEndpointAsync",
+        ),
+        only_on_aws=_SPACE | _because(PARTS, "s3:AbortMultipartUpload") | _because(MISSING, "s3:ListBucket"),
+    ),
+}
