@@ -29,9 +29,9 @@ _OBJECTS = (
     "configuration or on object versions."
 )
 _LOG_STREAMS = (
-    "The service makes the log group, and its streams get random names. The wildcard is limited to the "
-    "groups of this kind of job, and the statement allows writing to them, not reading or deleting what "
-    "they hold."
+    "The service makes the log group, under the platform's key, and its streams get random names. The "
+    "wildcard is limited to the groups of this kind of job, and the statement allows making them and writing "
+    "to them, not reading or deleting what they hold."
 )
 _NO_RESOURCES = (
     "Covers ecr:GetAuthorizationToken and cloudwatch:PutMetricData, for which IAM knows no resources. The "
@@ -51,7 +51,7 @@ _NO_RESOURCES_IN_NETWORK = (
 _PIPELINE_JOBS = (
     "SageMaker makes the name of each job of a pipeline from the execution's id. The wildcard is limited "
     "to names that start with 'pipelines-', and starting such a job also needs iam:PassRole, which is "
-    "granted for one role."
+    "granted for two roles, those of training and evaluation."
 )
 _PACKAGE_VERSIONS = (
     "Versions of a model package are numbered as they are registered. The wildcard is limited to the one "
@@ -88,10 +88,6 @@ _STUDIO_LISTS = (
     "Studio's start page lists domains, profiles, spaces and applications, and a reviewer lists model "
     "packages; a list has no resource that IAM could compare. The answers hold names and states, nothing of "
     "what is in a space or in a model."
-)
-_STACK_IDS = (
-    "CloudFormation adds a random id to the ARN of a stack. The wildcard is limited to the one stack name, "
-    "and the statement reads its description only."
 )
 _TABLES = (
     "The persona may ask all tables of the catalog; the wildcard is limited to the environment's database, "
@@ -189,6 +185,14 @@ def toolchain_acknowledgements(toolchain: ToolchainStack) -> Iterator[Acknowledg
     artifacts = f"{_own(toolchain, toolchain.artifacts.bucket.bucket_arn)}/*"
     yield _wildcard("Pipeline", artifacts, _PIPELINE_GRANTS)
     yield _wildcard("Checks/Policy/Resource", artifacts, _PIPELINE_INPUT)
+    for objects in toolchain.kept_parameters:
+        yield _wildcard(
+            "Checks/Policy/Resource",
+            f"{_own(toolchain, toolchain.artifacts.bucket.bucket_arn)}/{objects}",
+            "CodePipeline makes the last part of an artifact's key. The wildcards are limited to the "
+            "artifacts of the step that keeps an environment's parameters; sources and assembly have other "
+            "names.",
+        )
     account, region = toolchain.account, toolchain.region
     for role in ("Pipeline/Build/Synth/CdkBuildProject", "UpdatePipeline/SelfMutation"):
         project = cdk.Stack.of(toolchain).get_logical_id(_resource(toolchain, f"Pipeline/{role}/Resource"))
@@ -341,8 +345,9 @@ def _network(platform: Platform) -> Iterator[Acknowledgement]:
         finding="HIPAA.Security-EC2RestrictedCommonPorts",
         reason=(
             "The rule pack does not look at where the traffic comes from: this rule admits members of the "
-            "same group only, machines of one training job. They talk on ports that they choose, and "
-            "SageMaker encrypts that with IPsec, which has no ports. Notebook servers have another group."
+            "same group only, which are the platform's own containers and functions and nothing that a "
+            "person works on: notebook servers have another group. Machines of one training job talk on "
+            "ports that they choose, and SageMaker encrypts that with IPsec, which has no ports."
         ),
     )
     if platform.environment.network.existing:

@@ -7,6 +7,8 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from infra.retention import unless_creation_fails
+
 
 class ServiceLogGroup(Construct):
     """A log group that SageMaker, Glue or Lambda would otherwise make itself: unencrypted, and kept forever.
@@ -40,7 +42,7 @@ class ServiceLogGroup(Construct):
             kms_key_id=key.key_arn,
             retention_in_days=retention_days,
         )
-        self._group.apply_removal_policy(removal_policy)
+        self._group.apply_removal_policy(unless_creation_fails(removal_policy))
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Approves a model package and puts it into service, through the stack that owns the endpoint.
 
-Or only approves it: a reviewer in SageMaker Studio may not update stacks (infra/studio/personas.py), and the
-delivery puts an approved package into service.
+Or only approves it: a reviewer in SageMaker Studio may not update stacks (infra/studio/personas.py). Somebody
+who may then puts the approved package into service.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.catalog.tables import CATALOG_PREFIXES
 from infra.data.archive import Archive
 from infra.data.buckets import Buckets
+from infra.environment import Environment
 from infra.event_queue import event_queue
+from infra.function_log import function_log
 from infra.network.placement import Placement
 from infra.permissions import place_in_network, use_key
 from infra.workload import Workload, allow
@@ -43,7 +45,7 @@ class IndexPath(Construct):
         buckets: Buckets,
         key: kms.IKey,
         placement: Placement,
-        log_retention_days: int,
+        environment: Environment,
     ) -> None:
         super().__init__(scope, id)
         self._events = event_queue(self, key=key, timeout=_TIMEOUT)
@@ -68,7 +70,7 @@ class IndexPath(Construct):
             buckets=buckets,
             key=key,
             placement=placement,
-            log_retention_days=log_retention_days,
+            environment=environment,
         )
         lambda_.EventSourceMapping(
             self,
@@ -87,9 +89,9 @@ class IndexPath(Construct):
         buckets: Buckets,
         key: kms.IKey,
         placement: Placement,
-        log_retention_days: int,
+        environment: Environment,
     ) -> lambda_.Function:
-        log = logs.CfnLogGroup(self, "Log", kms_key_id=key.key_arn, retention_in_days=log_retention_days)
+        log = function_log(self, environment=environment, key=key)
         log_group = logs.LogGroup.from_log_group_arn(self, "FunctionLog", log.attr_arn)
         self._workload = Workload(
             self,

@@ -44,7 +44,7 @@ class CatalogStack(cdk.Stack):
             buckets=buckets,
             key=key,
             placement=placement,
-            log_retention_days=environment.logs.retention_days,
+            environment=environment,
         )
         tables = CatalogTables(
             self,

@@ -13,6 +13,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.data.encryption import encrypt_log_groups
+from infra.retention import unless_creation_fails
 from infra.workload import Workload, allow, service
 
 IMAGE_RESOURCE_TYPES = ("AWS::MedicalImaging::Datastore", "AWS::MedicalImaging::Imageset")
@@ -100,7 +101,7 @@ class AuditTrail(Construct):
                 _objects_selector(data_buckets),
             ],
         )
-        trail.apply_removal_policy(removal_policy)
+        trail.apply_removal_policy(unless_creation_fails(removal_policy))
         trail.node.add_dependency(writer.policy)
         if self.bucket.policy is not None:
             # CloudTrail writes a test object when the trail is made.
@@ -157,7 +158,9 @@ class AuditTrail(Construct):
             "Bucket",
             encryption=s3.BucketEncryption.KMS,
             encryption_key=self.key,
-            bucket_key_enabled=True,
+            # Not with a bucket key: S3 asks for that with the bucket as encryption context, and AWS does not
+            # say that the trail is in it, too, as the key's policy wants. Objects are few.
+            bucket_key_enabled=False,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,

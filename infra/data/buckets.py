@@ -26,6 +26,9 @@ FAILURES = "failures/"
 SEGMENTATIONS = "segmentations/"
 """Prefixes of the result bucket."""
 
+DISPATCHED = f"{REQUESTS}dispatch/"
+"""Requests of the event path, which record what has been sent. Only the dispatch function writes there."""
+
 QUERY_RESULTS = "query-results/"
 """Prefix of the catalog bucket under which Athena writes. Next to it: one prefix for each table."""
 

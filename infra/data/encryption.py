@@ -29,7 +29,8 @@ class PlatformKey(Construct):
         self.key.add_to_resource_policy(encrypt_log_groups(stack))
         # As in https://docs.aws.amazon.com/healthimaging/latest/devguide/data-encryption.html. The example
         # there names this key and the data store, but a key policy cannot refer to its own key, and the data
-        # store comes after it: so any key of this account, by the same context.
+        # store comes after it: so any key of this account, by the same context. That keeps no data store of
+        # another account out: HealthImaging itself asks whether who makes one may use the key.
         self.key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="EncryptDataStore",

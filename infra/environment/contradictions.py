@@ -25,6 +25,7 @@ def contradictions(data: Table, *, name: str) -> Iterator[str]:
     if isinstance(data.get("name"), str) and data["name"] != name:
         yield f"name: is {data['name']!r}, but the file is called {name}.toml"
     yield from _local(data)
+    yield from _protection(data)
     yield from _network(data)
     yield from _studio(data)
     tasks = _tables(data, "training", "tasks")
@@ -76,6 +77,16 @@ def _is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _protection(data: Table) -> Iterator[str]:
+    """The data store is kept whatever the file says: without its key, which is not, nobody could read it."""
+    protection = _table(data, "protection")
+    if data.get("name") == "local" or protection.get("patient_data") is not True:
+        return
+    for key in ("retain_data", "termination_protection"):
+        if protection.get(key) is False:
+            yield f"protection.{key}: must be true where patient_data is (not in `local`)"
 
 
 def _network(data: Table) -> Iterator[str]:
@@ -137,6 +148,14 @@ def _studio(data: Table) -> Iterator[str]:
             yield f"studio.users.{index}.sso_user: missing (auth is SSO)"
         if studio.get("auth") == "IAM" and "sso_user" in user:
             yield f"studio.users.{index}.sso_user: only with auth SSO"
+    personas: dict[str, set[str]] = {}
+    for user in _tables(data, "studio", "users"):
+        person, persona = user.get("sso_user"), user.get("persona")
+        if isinstance(person, str) and isinstance(persona, str):
+            personas.setdefault(person.lower(), set()).add(persona)
+    for person, held in personas.items():
+        if held >= {"data-scientist", "model-reviewer"}:
+            yield f"studio.users: {person} trains models and approves them; that takes two people"
 
 
 def _tasks(tasks: list[Table]) -> Iterator[str]:

@@ -28,9 +28,10 @@ from infra.workload import Workload, allow, service
 class ContainerRole(Workload):
     """Reads image sets, stores segmentations beside them and a copy in S3, and writes its own logs.
 
-    One for each endpoint: models of one are no business of another's, and only an asynchronous one answers
-    through S3 and topics. SageMaker uses the same role to fetch image and model, to connect to the network
-    and to look at the alarms that guard an update.
+    One for each endpoint: each logs to its own group and looks at its own alarms, and only an asynchronous
+    one answers through S3 and topics. Models are the exception: which one an endpoint runs is known with the
+    package only, so each role may read all that were trained or promoted. SageMaker uses the same role to
+    fetch image and model, to connect to the network and to look at the alarms that guard an update.
     """
 
     def __init__(

@@ -20,16 +20,14 @@ from constructs import Construct
 
 from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.data.archive import Archive
-from infra.data.buckets import REQUESTS, Buckets
+from infra.data.buckets import DISPATCHED, Buckets
 from infra.environment import Environment, Rule
 from infra.event_queue import event_queue
+from infra.function_log import function_log
 from infra.inference.asynchronous import Asynchronous
 from infra.network.placement import Placement
 from infra.permissions import place_in_network, use_key
 from infra.workload import Workload, allow
-
-DISPATCHED = f"{REQUESTS}dispatch/"
-"""Prefix of the result bucket with the requests of the event path, which record what has been sent."""
 
 _TIMEOUT = cdk.Duration.minutes(2)
 """A batch of ten image sets, each with up to 50 MB of metadata. Less than the age at which the function takes
@@ -101,7 +99,7 @@ class EventPath(Construct):
             buckets=buckets,
             key=key,
             placement=placement,
-            log_retention_days=environment.logs.retention_days,
+            environment=environment,
         )
         self.function = lambda_.Function(
             self,
@@ -147,10 +145,10 @@ class EventPath(Construct):
         buckets: Buckets,
         key: kms.IKey,
         placement: Placement,
-        log_retention_days: int,
+        environment: Environment,
     ) -> tuple[Workload, logs.ILogGroup]:
         stack = cdk.Stack.of(self)
-        log = logs.CfnLogGroup(self, "Log", kms_key_id=key.key_arn, retention_in_days=log_retention_days)
+        log = function_log(self, environment=environment, key=key)
         endpoints = sorted({self._endpoints[rule.endpoint].name for rule in rules})
         workload = Workload(
             self,

@@ -21,10 +21,10 @@ class MultiModel(Construct):
     """The endpoint `endpoint` of the environment file: every model below its prefix of the model bucket.
 
     A model is served as soon as its archive (`NAME.tar.gz`) is below the prefix, so who may write there
-    decides what patients get: no role of the platform may, and an approved package's archive is copied there
-    by the person who approved it. All models run in the inference image of this version of the repository,
-    since a model package cannot be one of many. A parameter says whether the endpoint exists, because there
-    is no package that could.
+    decides what patients get: no role of the platform may, no persona's either, and an approved package's
+    archive is copied there by somebody who may deploy. All models run in the inference image of this version
+    of the repository, since a model package cannot be one of many. A parameter says whether the endpoint
+    exists, because there is no package that could.
 
     CPU only: GPUs need another container than ours
     (https://docs.aws.amazon.com/sagemaker/latest/dg/multi-model-endpoints.html).

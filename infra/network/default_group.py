@@ -10,6 +10,8 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
+from infra.environment import Environment
+from infra.function_log import function_log
 from infra.workload import Workload, allow
 
 _TIMEOUT = cdk.Duration.seconds(90)
@@ -29,10 +31,10 @@ class ClosedDefaultGroup(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, group_id: str, key: kms.IKey, log_retention_days: int
+        self, scope: Construct, id: str, *, group_id: str, key: kms.IKey, environment: Environment
     ) -> None:
         super().__init__(scope, id)
-        log = logs.CfnLogGroup(self, "Log", kms_key_id=key.key_arn, retention_in_days=log_retention_days)
+        log = function_log(self, environment=environment, key=key)
         workload = Workload(
             self,
             "Workload",

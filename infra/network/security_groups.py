@@ -36,7 +36,8 @@ class WorkloadGroup(Construct):
     themselves.
 
     Machines of one training job talk on ports that they choose, encrypted by SageMaker with IPsec, which is
-    not a port at all (https://docs.aws.amazon.com/sagemaker/latest/dg/train-encrypt.html).
+    not a port at all (https://docs.aws.amazon.com/sagemaker/latest/dg/train-encrypt.html). The group cannot
+    tell one job from another, nor from a container that serves a model.
     """
 
     def __init__(

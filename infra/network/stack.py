@@ -97,7 +97,7 @@ class NetworkStack(cdk.Stack):
             "DefaultGroup",
             group_id=vpc.vpc_default_security_group,
             key=key,
-            log_retention_days=environment.logs.retention_days,
+            environment=environment,
         )
         return vpc
 

@@ -45,6 +45,12 @@ def _calls(source: str, *names: str) -> str:
     return f'{{ ($.eventSource = "{source}") && ({events}) }}'
 
 
+_LOGS_ENDED = _calls("logs.amazonaws.com", "DeleteLogGroup", "DeleteLogStream", "DeleteMetricFilter")
+_TRAIL_CHANGED = _calls(
+    "cloudtrail.amazonaws.com", "DeleteTrail", "PutEventSelectors", "StopLogging", "UpdateTrail"
+)
+
+
 AUDIT_EVENTS = (
     AuditEvent(
         name="RootUse",
@@ -55,30 +61,34 @@ AUDIT_EVENTS = (
     ),
     AuditEvent(
         name="TrailChanged",
-        pattern=_calls(
-            "cloudtrail.amazonaws.com", "DeleteTrail", "PutEventSelectors", "StopLogging", "UpdateTrail"
-        ),
-        happened="The audit trail was stopped or changed.",
-        advice="A deployment of the stack `data` that changes the trail does this; anything else is an "
+        # Whoever wants to go unseen stops the trail, or takes away what looks at its records.
+        pattern=f"{{ ({_TRAIL_CHANGED[2:-2]}) || ({_LOGS_ENDED[2:-2]}) }}",
+        happened="The audit trail was stopped or changed, or logs or their filters were deleted.",
+        advice="A deployment that changes the trail or takes a log group away does this; anything else is an "
         "incident. Start logging again first.",
     ),
     AuditEvent(
         name="KeyEnding",
-        pattern=_calls("kms.amazonaws.com", "DisableKey", "ScheduleKeyDeletion"),
-        happened="A key was disabled or scheduled for deletion: what is encrypted under it is lost with it.",
-        advice="CancelKeyDeletion and EnableKey until it is certain that nothing needs it.",
+        pattern=_calls("kms.amazonaws.com", "DisableKey", "PutKeyPolicy", "ScheduleKeyDeletion"),
+        happened="A key was disabled or scheduled for deletion, and what is encrypted under it is lost with "
+        "it; or who may use a key was changed.",
+        advice="CancelKeyDeletion and EnableKey until it is certain that nothing needs it. A deployment that "
+        "changes a key's policy does the last; undo anything else.",
     ),
     AuditEvent(
         name="BucketOpened",
         pattern=_calls(
             "s3.amazonaws.com",
             "DeleteBucketPolicy",
+            "DeleteBucketPublicAccessBlock",
             "PutBucketAcl",
+            "PutBucketLifecycle",
             "PutBucketPolicy",
             "PutBucketPublicAccessBlock",
             "PutBucketReplication",
+            "PutBucketVersioning",
         ),
-        happened="Who may read a bucket was changed.",
+        happened="Who may read a bucket, or how long it keeps what is deleted, was changed.",
         advice="A deployment of the stack `data` that changes a bucket does this; undo anything else.",
     ),
     AuditEvent(

@@ -18,6 +18,7 @@ from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.assets.images import Image
 from infra.data.buckets import EVALUATION, PROMOTED, TRAINING, Buckets
 from infra.environment import Environment
+from infra.function_log import function_log
 from infra.network.placement import Placement
 from infra.permissions import place_in_network, use_key
 from infra.promotion.announcement import approved_packages
@@ -146,9 +147,7 @@ class Intake(Construct):
     def _function(
         self, *, image: Image, buckets: Buckets, key: kms.IKey, placement: Placement
     ) -> lambda_.Function:
-        log = logs.CfnLogGroup(
-            self, "Log", kms_key_id=key.key_arn, retention_in_days=self._environment.logs.retention_days
-        )
+        log = function_log(self, environment=self._environment, key=key)
         self._workload = Workload(
             self,
             "Workload",
@@ -224,7 +223,12 @@ class Intake(Construct):
         promoted = [buckets.models.arn_for_objects(f"{PROMOTED}*")]
         return [
             allow("s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", on=promoted),
-            allow("sagemaker:CreateModelPackage", on=packages),
+            # A person of this environment decides, whatever the function sends.
+            allow(
+                "sagemaker:CreateModelPackage",
+                on=packages,
+                when={"StringEquals": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}},
+            ),
             # Documents of AWS differ about its resource. It shows names and states.
             allow("sagemaker:ListModelPackages", on=["*"]),
         ]

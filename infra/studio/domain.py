@@ -11,6 +11,7 @@ from constructs import Construct
 
 from infra.environment import Environment, Persona
 from infra.network.placement import Placement
+from infra.retention import unless_creation_fails
 from infra.workload import Workload
 
 _VOLUME_GIB = 20
@@ -102,7 +103,9 @@ class Domain(Construct):
             ),
         )
         self._domain.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if environment.protection.retain_data else cdk.RemovalPolicy.DESTROY
+            unless_creation_fails(
+                cdk.RemovalPolicy.RETAIN if environment.protection.retain_data else cdk.RemovalPolicy.DESTROY
+            )
         )
         # SageMaker tries the roles when it makes the domain.
         self._domain.node.add_dependency(newcomer.policy)

@@ -3,7 +3,7 @@
 Nobody changes or deletes an image set, and nobody deploys. Putting an approved model into service updates the
 inference stack, and CloudFormation does that with the role of the last deployment, whatever template it is
 given: who may update a stack may do everything that this role may. So the reviewer marks the package as
-approved, and the delivery, which follows the registry, puts it into service.
+approved, and somebody who may deploy puts it into service.
 """
 
 from __future__ import annotations
@@ -15,10 +15,19 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 
 from infra.data.archive import Archive
-from infra.data.buckets import EVALUATION, FAILURES, MANIFESTS, QUERY_RESULTS, REQUESTS, RESPONSES, Buckets
+from infra.data.buckets import (
+    DISPATCHED,
+    EVALUATION,
+    FAILURES,
+    MANIFESTS,
+    QUERY_RESULTS,
+    REQUESTS,
+    RESPONSES,
+    Buckets,
+)
 from infra.environment import AsynchronousEndpoint, Environment, Persona
 from infra.permissions import read_image_sets, read_objects, write_objects
-from infra.workload import allow
+from infra.workload import allow, deny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +127,9 @@ def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
         ),
         read_image_sets(around.archive),
         write_objects(around.buckets.results, REQUESTS),
+        # Requests of the event path say what has been sent. Whoever could write one could keep a patient's
+        # study from ever being sent, or give a request that waits in the queue another patient's images.
+        deny("s3:PutObject", on=[around.buckets.results.arn_for_objects(f"{DISPATCHED}*")]),
         # With the right to list, S3 says of an answer that is not there yet just that, and not that it
         # must not be read. That request has no prefix which a condition could ask for
         # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).

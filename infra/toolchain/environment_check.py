@@ -22,6 +22,11 @@ from infra.promotion.names import role_arn, verification_role_name
 STACKS = ("data", "network", "catalog", "training", "inference", "studio", "promotion")
 """Without them an environment does not work."""
 
+PROTECTED = ("data", "studio")
+"""Nobody deletes them by mistake, where the environment file says so. `cdk deploy` sees to that itself,
+CodePipeline cannot (https://github.com/aws/aws-cdk/issues/17871): after its first deployment a person does.
+"""
+
 _DONE = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 _QUERY_SECONDS = 120.0
 
@@ -41,7 +46,8 @@ def check(environment: Environment, *, client: Client, stacks: tuple[str, ...] =
     prefix = f"monai-{environment.name}"
     outputs: dict[str, str] = {}
     for name in stacks:
-        outputs |= _stack(client("cloudformation"), f"{prefix}-{name}")
+        protected = environment.protection.termination_protection and name in PROTECTED
+        outputs |= _stack(client("cloudformation"), f"{prefix}-{name}", protected=protected)
         yield f"stack {prefix}-{name} is complete"
     yield _datastore(client("medical-imaging"), outputs["DatastoreId"])
     for task in environment.training.tasks:
@@ -52,10 +58,15 @@ def check(environment: Environment, *, client: Client, stacks: tuple[str, ...] =
     yield _query(client("athena"), prefix)
 
 
-def _stack(cloudformation: Any, name: str) -> dict[str, str]:
+def _stack(cloudformation: Any, name: str, *, protected: bool) -> dict[str, str]:
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     if stack["StackStatus"] not in _DONE:
         raise CheckError(f"stack {name} is {stack['StackStatus']}: look at its events")
+    if protected and not stack.get("EnableTerminationProtection"):
+        raise CheckError(
+            f"stack {name} can be deleted: aws cloudformation update-termination-protection "
+            f"--enable-termination-protection --stack-name {name}"
+        )
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 

@@ -28,6 +28,10 @@ class GithubAccess(cdk.Stack):
     The role belongs to jobs of this repository that run in the GitHub environment of the same name: whoever
     GitHub asks for approval there has approved
     (https://docs.github.com/en/actions/how-tos/secure-your-work/security-harden-deployments/oidc-in-aws).
+
+    The subject of such a job names no branch. That another branch, with a workflow of its own, gets nothing
+    is up to the environment's settings in GitHub: without a deployment branch, whoever may push to the
+    repository can deploy. Whose repository cannot have these settings takes the stack `toolchain`.
     """
 
     def __init__(self, scope: Construct, *, delivery: Delivery, environment: Environment) -> None:

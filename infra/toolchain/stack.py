@@ -18,6 +18,7 @@ from infra.platform import Platform
 from infra.promotion.names import TOOLING_CHECKS_ROLE, role_arn, verification_role_name
 from infra.toolchain.artifacts import Artifacts
 from infra.toolchain.image_scan import lookup_role_arn
+from infra.toolchain.stack_parameters import CONFIGURATION, inference_stack
 from infra.toolchain.steps import (
     BUILD_IMAGE,
     RUNTIMES,
@@ -25,6 +26,8 @@ from infra.toolchain.steps import (
     cdk_version,
     environment_check,
     image_scan,
+    kept_parameters,
+    kept_parameters_objects,
     synthesis,
 )
 from infra.workload import Workload, allow
@@ -51,6 +54,8 @@ class ToolchainStack(cdk.Stack):
             termination_protection=True,
         )
         self.artifacts = Artifacts(self, "Artifacts")
+        self.kept_parameters = [kept_parameters_objects(platform.environment) for platform in platforms]
+        """Keys of the only artifacts that a check may write."""
         source = pipelines.CodePipelineSource.connection(
             delivery.source.repository,
             delivery.source.branch,
@@ -88,6 +93,11 @@ class ToolchainStack(cdk.Stack):
             before: list[pipelines.Step] = [scan]
             if environment.name in delivery.approval_before:
                 before.append(approval(environment, after=scan))
+            before.append(
+                kept_parameters(
+                    environment, source=source, assembly=synth, role=checks.role, after=before[-1]
+                )
+            )
             pipeline.add_stage(
                 platform,
                 pre=before,
@@ -95,7 +105,33 @@ class ToolchainStack(cdk.Stack):
             )
         pipeline.build_pipeline()
         self.pipeline = pipeline.pipeline
+        for platform in platforms:
+            self._keep_parameters(platform.environment.name)
+        # The CDK allows `codestar-connections:UseConnection`. For a connection with `codeconnections` in its
+        # ARN that is not enough: the action's service has to be the one of the ARN
+        # (https://docs.aws.amazon.com/dtconsole/latest/userguide/rename.html).
+        self.pipeline.add_to_role_policy(
+            allow("codeconnections:UseConnection", on=[delivery.source.connection_arn])
+        )
         cdk.CfnOutput(self, "PipelineName", value=self.pipeline.pipeline_name)
+
+    def _keep_parameters(self, environment: str) -> None:
+        """Give the stack `inference` the parameters that it has. The CDK's stages take none, so the rendered
+        actions are completed.
+        """
+        resource = self.pipeline.node.default_child
+        if not isinstance(resource, codepipeline.CfnPipeline):
+            raise TypeError(f"{self.pipeline.node.path} has no pipeline resource")
+        names = [stage.stage_name for stage in self.pipeline.stages]
+        actions = self.pipeline.stages[names.index(environment)].actions
+        place = [action.action_properties.action_name for action in actions]
+        (artifact,) = actions[place.index(f"{environment}-parameters")].action_properties.outputs or []
+        prepare = place.index(f"{inference_stack(environment)}.Prepare")
+        path = f"Stages.{names.index(environment)}.Actions.{prepare}"
+        resource.add_property_override(f"{path}.InputArtifacts.1.Name", artifact.artifact_name)
+        resource.add_property_override(
+            f"{path}.Configuration.TemplateConfiguration", f"{artifact.artifact_name}::{CONFIGURATION}"
+        )
 
     def _checks(self, platforms: Sequence[Platform]) -> Workload:
         """As whom environments are checked: it becomes one of two roles in each account, both of which only
@@ -121,7 +157,13 @@ class ToolchainStack(cdk.Stack):
                 # (https://docs.aws.amazon.com/codebuild/latest/userguide/setting-up-service-role.html).
                 allow("s3:GetBucketAcl", "s3:GetBucketLocation", on=[self.artifacts.bucket.bucket_arn]),
                 allow("s3:GetObject", "s3:GetObjectVersion", on=[self.artifacts.bucket.arn_for_objects("*")]),
-                allow("kms:Decrypt", on=[self.artifacts.key.key_arn]),
+                # And its output: the steps that keep parameters have one. Nothing of the assembly, which is
+                # beside it.
+                allow(
+                    "s3:PutObject",
+                    on=[self.artifacts.bucket.arn_for_objects(objects) for objects in self.kept_parameters],
+                ),
+                allow("kms:Decrypt", "kms:GenerateDataKey", on=[self.artifacts.key.key_arn]),
                 allow("logs:CreateLogStream", "logs:PutLogEvents", on=[self.artifacts.builds.log_group_arn]),
             ],
         )

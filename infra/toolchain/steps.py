@@ -12,6 +12,7 @@ from aws_cdk import pipelines
 
 from infra.environment import Environment
 from infra.repository import ROOT
+from infra.toolchain.stack_parameters import OUTPUT as PARAMETERS
 
 ASSEMBLY = "cdk.out"
 SBOM = "build/sbom"
@@ -75,6 +76,39 @@ def image_scan(
         role=role,
         timeout=cdk.Duration.hours(1),
     )
+
+
+def kept_parameters(
+    environment: Environment,
+    *,
+    source: pipelines.IFileSetProducer,
+    assembly: pipelines.IFileSetProducer,
+    role: iam.IRole,
+    after: pipelines.Step,
+) -> pipelines.CodeBuildStep:
+    """Which models the environment runs: read right before it is deployed, for an approval can take days."""
+    step = pipelines.CodeBuildStep(
+        f"{environment.name}-parameters",
+        input=source,
+        additional_inputs={ASSEMBLY: assembly},
+        commands=[
+            PROGRAM_PACKAGES,
+            f"python3 -m infra.toolchain.stack_parameters {environment.name} --assembly {ASSEMBLY}",
+        ],
+        primary_output_directory=PARAMETERS,
+        role=role,
+        timeout=cdk.Duration.minutes(15),
+    )
+    step.add_step_dependency(after)
+    return step
+
+
+def kept_parameters_objects(environment: Environment) -> str:
+    """Where in the bucket of artifacts the output of that step is. CodePipeline makes the key of an artifact
+    from the pipeline's name, the artifact's first ten characters, and something random.
+    """
+    artifact = f"{environment.name}-parameters".replace("-", "_")
+    return f"*/{artifact[:10]}*"
 
 
 def environment_check(

@@ -18,6 +18,7 @@ from infra.environment import Environment, Task
 from infra.instances import has_local_storage
 from infra.network.placement import Placement
 from infra.permissions import read_with_key
+from infra.retention import unless_creation_fails
 from infra.training.package_reader import package_reader_policy
 from infra.training.pipeline_definition import Surroundings, pipeline_definition
 from infra.workload import Workload, allow, service
@@ -71,7 +72,9 @@ class ModelPipeline(Construct):
             ),
         )
         group.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if environment.protection.retain_data else cdk.RemovalPolicy.DESTROY
+            unless_creation_fails(
+                cdk.RemovalPolicy.RETAIN if environment.protection.retain_data else cdk.RemovalPolicy.DESTROY
+            )
         )
         runner = self._runner(
             name=name,

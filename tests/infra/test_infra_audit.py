@@ -202,6 +202,8 @@ def test_a_service_log_group_has_the_services_name_and_our_key() -> None:
                 "KmsKeyId": {"Fn::GetAtt": [assertions.Match.string_like_regexp("^Key"), "Arn"]},
                 "RetentionInDays": 365,
             },
-            "DeletionPolicy": "Retain",
+            # A rolled back deployment must not leave the name taken.
+            "DeletionPolicy": "RetainExceptOnCreate",
+            "UpdateReplacePolicy": "Retain",
         },
     )

@@ -14,7 +14,7 @@ from botocore.session import get_session
 from botocore.validate import validate_parameters
 
 from infra.environment import load_environment
-from infra.toolchain import environment_check, image_scan
+from infra.toolchain import environment_check, image_scan, stack_parameters
 from infra.toolchain.environment_check import CheckError, check
 from infra.toolchain.image_scan import Accepted, Image, ScanError, Vulnerability, findings, unaccepted
 
@@ -180,6 +180,7 @@ class Services:
             "SUCCEEDED",
         )
         self.endpoint: str | None = "InService"
+        self.unprotected: str | None = None
         self.asked: set[str] = set()
 
     def __call__(self, service: str) -> Services:
@@ -189,7 +190,13 @@ class Services:
         checked("cloudformation", "DescribeStacks", request)
         self.asked.add(request["StackName"])
         outputs = [{"OutputKey": "DatastoreId", "OutputValue": "0" * 32}]
-        return {"Stacks": [{"StackStatus": self.stack, "Outputs": outputs}]}
+        protected = request["StackName"] in ("monai-dev-data", "monai-dev-studio")
+        stack = {
+            "StackStatus": self.stack,
+            "Outputs": outputs,
+            "EnableTerminationProtection": protected and request["StackName"] != self.unprotected,
+        }
+        return {"Stacks": [stack]}
 
     def get_datastore(self, **request: Any) -> Any:
         checked("medical-imaging", "GetDatastore", request)
@@ -235,6 +242,8 @@ def test_an_endpoint_without_a_model_is_no_fault() -> None:
     ("part", "value", "said"),
     [
         ("stack", "UPDATE_ROLLBACK_COMPLETE", "stack monai-dev-data is UPDATE_ROLLBACK_COMPLETE"),
+        ("unprotected", "monai-dev-data", "stack monai-dev-data can be deleted"),
+        ("unprotected", "monai-dev-studio", "--enable-termination-protection --stack-name monai-dev-studio"),
         ("datastore", "CREATING", "is CREATING"),
         ("pipeline", "Deleting", "pipeline monai-dev-lung-segmentation is Deleting"),
         ("endpoint", "Failed", "is Failed"),
@@ -258,3 +267,68 @@ def test_the_program_ends_with_an_error(
     services.datastore = "DELETED"
     assert environment_check.main(["dev"]) == 1
     assert "dev: data store" in capsys.readouterr().err
+
+
+class Stacks:
+    """CloudFormation with one stack, or none."""
+
+    def __init__(self, parameters: dict[str, str] | None) -> None:
+        self.parameters = parameters
+
+    def describe_stacks(self, **request: Any) -> dict[str, Any]:
+        checked("cloudformation", "DescribeStacks", request)
+        if self.parameters is None:
+            message = f"Stack with id {request['StackName']} does not exist"
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks")
+        parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
+        return {"Stacks": [{"StackName": request["StackName"], "Parameters": parameters}]}
+
+
+@pytest.fixture
+def small_assembly(tmp_path: Path) -> Path:
+    folder = tmp_path / "assembly-dev"
+    folder.mkdir()
+    stack = {
+        "type": "aws:cloudformation:stack",
+        "properties": {"templateFile": "inference.template.json", "stackName": "monai-dev-inference"},
+    }
+    (folder / "manifest.json").write_text(json.dumps({"artifacts": {"stack": stack}}))
+    parameters = {
+        "LungModelPackageArn": {"Type": "String", "Default": ""},
+        "NewModelPackageArn": {"Type": "String", "Default": ""},
+        "BootstrapVersion": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/cdk-bootstrap/x"},
+    }
+    (folder / "inference.template.json").write_text(json.dumps({"Parameters": parameters}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("now", "kept"),
+    [
+        # A parameter that went, one that comes, and one that CloudFormation looks up itself.
+        (
+            {"LungModelPackageArn": "arn:of:a:package", "GoneEnabled": "true", "BootstrapVersion": "/x"},
+            {"LungModelPackageArn": "arn:of:a:package"},
+        ),
+        ({"LungModelPackageArn": ""}, {"LungModelPackageArn": ""}),
+        (None, {}),
+    ],
+)
+def test_a_delivery_keeps_what_the_stack_says_now(
+    small_assembly: Path, tmp_path: Path, now: dict[str, str] | None, kept: dict[str, str]
+) -> None:
+    output = tmp_path / "output"
+    arguments = ["dev", "--assembly", str(small_assembly), "--output", str(output)]
+    assert stack_parameters.main(arguments, client=Stacks(now)) == 0
+    assert json.loads((output / "inference.json").read_text()) == {"Parameters": kept}
+
+
+def test_a_stack_that_cannot_be_read_stops_the_delivery(small_assembly: Path, tmp_path: Path) -> None:
+    class Denied:
+        def describe_stacks(self, **_: Any) -> dict[str, Any]:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DescribeStacks")
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stack_parameters.main(
+            ["dev", "--assembly", str(small_assembly), "--output", str(tmp_path)], client=Denied()
+        )

@@ -143,6 +143,19 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
         ("dev", "spot = true", "spot = false", "tasks.0.max_wait_minutes: only with spot"),
         ("dev", 'auth = "IAM"', 'auth = "SSO"', "studio.users.2.sso_user: missing (auth is SSO)"),
         ("prod", 'auth = "SSO"', 'auth = "IAM"', "studio.users.0.sso_user: only with auth SSO"),
+        (
+            "prod",
+            'persona = "clinical-integrator"\nsso_user = "clinical-integrator@example.com"',
+            'persona = "data-scientist"\nsso_user = "Model-Reviewer@example.com"',
+            "studio.users: model-reviewer@example.com trains models and approves them",
+        ),
+        ("prod", "retain_data = true", "retain_data = false", "protection.retain_data: must be true where"),
+        (
+            "dev",
+            "termination_protection = true",
+            "termination_protection = false",
+            "protection.termination_protection: must be true where patient_data is",
+        ),
         ("dev", 'modality = ["CT"]', 'modality = ["CT", "SEG"]', "what inference stores must never start"),
         ("dev", 'endpoint = "lung-segmentation"', 'endpoint = "liver"', "no endpoint is called 'liver'"),
         (

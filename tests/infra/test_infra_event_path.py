@@ -12,8 +12,8 @@ import pytest
 from aws_cdk import assertions
 from infra_assembly import Assembly, Resource
 
+from infra.data.buckets import DISPATCHED
 from infra.environment import Environment, Rule, load_environment
-from infra.inference.event_path import DISPATCHED
 from infra.platform import Platform
 from infra.repository import ROOT
 from runtime.functions.dispatch.rules import Route, read_routes

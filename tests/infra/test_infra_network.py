@@ -142,7 +142,7 @@ def test_the_default_group_is_closed_under_the_functions_own_role(cloud: Any, tm
         "Closed",
         group_id=vpc.attr_default_security_group,
         key=kms.Key(stack, "Key"),
-        log_retention_days=30,
+        environment=load_environment("local"),
     )
     app.synth()
     s3, cloudformation = cloud.client("s3"), cloud.client("cloudformation")

@@ -488,13 +488,17 @@ def operations() -> dict[str, set[str]]:
         for service, prefix in (
             ("cloudtrail", "cloudtrail"),
             ("kms", "kms"),
+            ("logs", "logs"),
             ("s3", "s3"),
             ("medical-imaging", "medical-imaging"),
         )
     }
 
 
-OTHER_NAMES = {"PutBucketPublicAccessBlock": "PutPublicAccessBlock"}
+OTHER_NAMES = {
+    "DeleteBucketPublicAccessBlock": "DeletePublicAccessBlock",
+    "PutBucketPublicAccessBlock": "PutPublicAccessBlock",
+}
 """Calls that CloudTrail records under another name
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/cloudtrail-logging-s3-info.html).
 """
@@ -503,15 +507,29 @@ OTHER_NAMES = {"PutBucketPublicAccessBlock": "PutPublicAccessBlock"}
 def test_audit_events_name_calls_that_exist() -> None:
     named = 0
     for event in AUDIT_EVENTS:
-        source = re.search(r'eventSource = "([^"]+)"', event.pattern)
-        for call in re.findall(r'eventName = "(\w+)"', event.pattern):
+        source = None
+        for field, value in re.findall(r'(eventSource|eventName) = "([^"]+)"', event.pattern):
+            if field == "eventSource":
+                source = value
+                continue
             named += 1
             assert source
-            assert OTHER_NAMES.get(call, call) in operations()[source[1]], call
+            assert OTHER_NAMES.get(value, value) in operations()[source], value
         assert event.pattern.count("(") == event.pattern.count(")")
         assert event.pattern.startswith("{ ")
         assert event.pattern.endswith(" }")
-    assert named >= 12
+    assert named >= 19
+
+
+def test_who_wants_to_go_unseen_is_seen() -> None:
+    """Each way to read, to end or to hide, other than by a role of the platform, raises an alarm."""
+    told = {call for event in AUDIT_EVENTS for call in re.findall(r'eventName = "(\w+)"', event.pattern)}
+    assert told >= {
+        "StopLogging", "DeleteTrail", "DeleteLogGroup", "DeleteMetricFilter",
+        "PutKeyPolicy", "ScheduleKeyDeletion",
+        "DeleteBucketPublicAccessBlock", "PutBucketLifecycle", "PutBucketPolicy", "PutBucketVersioning",
+        "DeleteImageSet",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("environment", ["local", "dev", "prod"])

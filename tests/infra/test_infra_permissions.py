@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from infra_assembly import Assembly, Resource
@@ -225,8 +226,9 @@ def test_no_action_is_a_wildcard_and_no_resource_is_everything(assembly: Assembl
         for statement in statements(policy):
             actions = set(listed(statement["Action"]))
             if statement["Effect"] == "Deny":
-                # A function's own code never gets what Lambda does with its role (test_infra_network.py).
-                assert actions == IN_NETWORK, name
+                # A function's own code never gets what Lambda does with its role (test_infra_network.py);
+                # people never write what the event path records (test_infra_studio.py).
+                assert actions == ({"s3:PutObject"} if name.startswith("studio/") else IN_NETWORK), name
                 continue
             assert not [action for action in actions if "*" in action], name
             if "*" in listed(statement["Resource"]):
@@ -304,3 +306,45 @@ def test_services_become_a_role_for_this_account_only(dev: Assembly) -> None:
         "studio/Newcomer": "sagemaker.amazonaws.com",
         "promotion/AnnouncementSender": "events.amazonaws.com",
     }
+
+
+def test_each_kind_of_object_has_one_writer(assembly: Assembly) -> None:
+    """Who trains cannot write the evaluation, nobody but the promote function what was promoted, and nobody
+    at all where a multi-model endpoint would serve it from.
+    """
+    writers: dict[str, set[str]] = {}
+    for name, policy in assembly.resources("AWS::IAM::ManagedPolicy"):
+        for statement in statements(policy):
+            if statement["Effect"] == "Allow" and "s3:PutObject" in listed(statement["Action"]):
+                for resource in listed(statement["Resource"]):
+                    text = json.dumps(resource)
+                    bucket = re.search(r"Buckets(Inbox|Imports|Catalog|Models|Results)", text)
+                    prefix = re.search(r'"/([^"]*)\*"', text)
+                    assert bucket, name
+                    assert prefix, name
+                    writers.setdefault(f"{bucket[1]}/{prefix[1]}", set()).add(name.rsplit("Policy", 1)[0])
+    environment = load_environment(assembly.environment)
+    people = {user.persona for user in environment.studio.users}
+    containers = {f"inference/{one.logical_name}Container" for one in environment.inference.endpoints}
+    wanted = {
+        "Imports/": {"data/Importer"},
+        "Catalog/series/": {"catalog/IndexWorkload"},
+        "Catalog/instances/": {"catalog/IndexWorkload"},
+        "Models/checkpoints/": {"training/Trainer"},
+        "Models/training/": {"training/Trainer"},
+        "Models/evaluation/": {"training/Evaluator"},
+        "Results/requests/dispatch/": {"inference/EventsWorkload"},
+        **{f"Results/{prefix}/": containers for prefix in ("responses", "failures", "segmentations")},
+        "Catalog/query-results/": set[str](),
+    }
+    if assembly.environment in ("staging", "prod"):
+        wanted["Models/promoted/"] = {"promotion/CandidatesWorkload"}
+    if assembly.environment != "local":
+        wanted["Catalog/query-results/"] |= {"promotion/VerificationWorkload"}
+    if "data-scientist" in people:
+        wanted["Catalog/query-results/"] |= {"studio/DataScientist"}
+        wanted["Models/manifests/"] = {"studio/DataScientist"}
+    if "clinical-integrator" in people:
+        # Less those of the event path: test_infra_studio.py.
+        wanted |= {place: {"studio/ClinicalIntegrator"} for place in ("Inbox/", "Results/requests/")}
+    assert writers == {place: roles for place, roles in wanted.items() if roles}

@@ -182,6 +182,11 @@ def test_what_the_function_may(
             ]
         elif f":{account}:" in mentioned:
             assert statement["Action"] in ("sagemaker:DescribeModelPackage", "kms:Decrypt")
+        if statement["Action"] == "sagemaker:CreateModelPackage":
+            # Not even the function's own credentials can register what no person has to look at.
+            assert statement["Condition"] == {
+                "StringEquals": {"sagemaker:ModelApprovalStatus": "PendingManualApproval"}
+            }
     (function,) = resources(synthesize(after), "AWS::Lambda::Function")
     variables = function["Properties"]["Environment"]["Variables"]
     assert variables["SOURCE_ACCOUNT"] == account
@@ -551,10 +556,9 @@ def test_an_approved_model_becomes_one_candidate(accounts: Accounts, handle: Han
     (container,) = found["InferenceSpecification"]["Containers"]
     assert container["Image"] == accounts.image_here
     folder = f"promoted/{accounts.cloud.account_id}/{GROUP_THERE}/{arn.rsplit('/', 1)[1]}"
-    assert container["ModelDataUrl"] == f"s3://{accounts.here}/{folder}/model.tar.gz"
-    copied = (
-        accounts.client("s3").get_object(Bucket=accounts.here, Key=f"{folder}/model.tar.gz")["Body"].read()
-    )
+    key = container["ModelDataUrl"].removeprefix(f"s3://{accounts.here}/")
+    assert key.startswith(f"{folder}/")
+    copied = accounts.client("s3").get_object(Bucket=accounts.here, Key=key)["Body"].read()
     assert properties["modelSha256"] == hashlib.sha256(copied).hexdigest()
 
     # The event comes again, and after the candidate was rejected here.

@@ -58,13 +58,42 @@ def test_the_environment_decides_what_a_deletion_may_take(synthesize: Callable[[
             "AWS::S3::Bucket",
             "AWS::S3::BucketPolicy",
             "AWS::KMS::Key",
-            "AWS::SageMaker::ModelPackageGroup",
         ):
             for name, resource in assembly.resources(type):
                 assert resource["DeletionPolicy"] == policy, name
                 assert resource["UpdateReplacePolicy"] == policy, name
+        groups = list(assembly.resources("AWS::Logs::LogGroup"))
+        assert {name.split("/")[0] for name, _ in groups} >= {"catalog", "data", "inference", "network"}
+        for name, group in groups:
+            # What functions, containers and the network have logged is kept wherever data are.
+            kept = {"Retain": ("Retain", "RetainExceptOnCreate"), "Delete": ("Delete",)}[policy]
+            assert group.get("DeletionPolicy") in kept, name
+            assert group.get("UpdateReplacePolicy") == policy, name
         workgroup = assembly.only("AWS::Athena::WorkGroup")["Properties"]
         assert workgroup["RecursiveDeleteOption"] is not protected
+
+
+_NAMES = {
+    "AWS::CloudTrail::Trail": "TrailName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::SageMaker::Domain": "DomainName",
+    "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
+}
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_what_is_kept_under_a_fixed_name_is_not_in_the_way_of_a_second_first_deployment(
+    environment: str, synthesize: Callable[[str], Assembly]
+) -> None:
+    # A deployment that fails is rolled back. What it made under a fixed name and left behind would make the
+    # next one fail with "already exists".
+    assembly = synthesize(environment)
+    for type, name in _NAMES.items():
+        named = [(id, one) for id, one in assembly.resources(type) if name in one["Properties"]]
+        assert named, type
+        for id, resource in named:
+            assert resource["DeletionPolicy"] == "RetainExceptOnCreate", id
+            assert resource["UpdateReplacePolicy"] == "Retain", id
 
 
 def test_keys_rotate_and_serve_services_for_this_account_only(dev: Assembly) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def statements(assembly: Assembly, role: str) -> Iterator[tuple[set[str], str, R
     for name, policy in assembly.resources("AWS::IAM::ManagedPolicy"):
         if name.startswith(f"studio/{role}Policy"):
             for one in policy["Properties"]["PolicyDocument"]["Statement"]:
-                assert one["Effect"] == "Allow"
+                if one["Effect"] == "Deny":
+                    continue  # test_nobody_writes_the_records_of_the_event_path
                 actions = one["Action"] if isinstance(one["Action"], list) else [one["Action"]]
                 yield set(actions), json.dumps(one["Resource"]), one.get("Condition", {})
 
@@ -104,10 +106,13 @@ def test_idle_servers_stop_when_the_file_says(assembly: Assembly) -> None:
 
 
 def test_a_domain_with_peoples_work_is_kept(synthesize: Callable[[str], Assembly]) -> None:
-    for environment, policy, protected in (("prod", "Retain", True), ("local", "Delete", False)):
+    for environment, deleted, replaced, protected in (
+        ("prod", "RetainExceptOnCreate", "Retain", True),
+        ("local", "Delete", "Delete", False),
+    ):
         assembly = synthesize(environment)
-        assert domain(assembly)["DeletionPolicy"] == policy
-        assert domain(assembly)["UpdateReplacePolicy"] == policy
+        assert domain(assembly)["DeletionPolicy"] == deleted
+        assert domain(assembly)["UpdateReplacePolicy"] == replaced
         assert assembly.stacks["studio"]["properties"]["terminationProtection"] is protected
         # Create-only: constant, so that the domain is replaced by a change of the way to sign in alone.
         assert domain(assembly)["Properties"]["DomainName"] == f"monai-{environment}"
@@ -283,6 +288,29 @@ def test_objects_are_read_and_written_where_the_commands_do(dev: Assembly) -> No
     assert prefixes("ClinicalIntegrator", "s3:GetObject") == {
         "Imports/*", "Results/failures/*", "Results/responses/*",
     }  # fmt: skip
+
+
+def test_nobody_writes_the_records_of_the_event_path(assembly: Assembly) -> None:
+    """They decide whether a study is still sent, and a queued request is read from there when its turn comes:
+    a person who could write one could exchange the patient.
+    """
+    writers = set()
+    for name, policy in assembly.resources("AWS::IAM::ManagedPolicy"):
+        role = name.rsplit("Policy", 1)[0]
+        found: dict[str, set[str]] = {"Allow": set(), "Deny": set()}
+        for one in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if "s3:PutObject" in (one["Action"] if isinstance(one["Action"], list) else [one["Action"]]):
+                resources = one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]]
+                found[one["Effect"]] |= {json.dumps(resource) for resource in resources}
+        reached = [
+            arn for arn in found["Allow"] if "BucketsResults" in arn and re.search(r'"/(requests/)?\*"', arn)
+        ]
+        denied = [arn for arn in found["Deny"] if "BucketsResults" in arn and '"/requests/dispatch/*"' in arn]
+        assert len(denied) == len(reached), name
+        if any("/requests/dispatch/" in arn for arn in found["Allow"]):
+            writers.add(role)
+    rules = load_environment(assembly.environment).inference.rules
+    assert writers == ({"inference/EventsWorkload"} if rules else set())
 
 
 def test_the_integrator_asks_the_endpoints_of_the_environment(assembly: Assembly) -> None:

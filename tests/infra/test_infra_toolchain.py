@@ -149,7 +149,44 @@ def test_every_deployment_takes_its_template_from_the_one_synthesis(toolchain: T
         for action in toolchain.stages[environment]:
             if action["ActionTypeId"]["Provider"] == "CloudFormation":
                 for artifact in action.get("InputArtifacts", []):
-                    assert artifact["Name"] in outputs, action["Name"]
+                    if artifact["Name"] != f"{environment}_parameters_Output":
+                        assert artifact["Name"] in outputs, action["Name"]
+                template = action["Configuration"].get("TemplatePath")
+                assert template is None or template.split("::")[0] in outputs
+
+
+@pytest.mark.parametrize("environment", DELIVERED)
+def test_a_delivery_keeps_the_models_that_an_environment_runs(toolchain: Toolchain, environment: str) -> None:
+    # CodePipeline gives parameters that it is not told the template's defaults, which mean: no model.
+    from infra.toolchain.stack_parameters import declared
+
+    actions = {action["Name"]: action for action in toolchain.stages[environment]}
+    own = declared(toolchain.folder, environment=environment)
+    assert own == {"LungSegmentationModelPackageArn"}
+    folder = toolchain.folder / f"assembly-{environment}"
+    for path in folder.glob("*.template.json"):
+        others = set(template_of(folder, path.name).get("Parameters", {}))
+        assert "inference" in path.name or others <= {"BootstrapVersion"}, path.name
+    read, prepare = actions[f"{environment}-parameters"], actions[f"monai-{environment}-inference.Prepare"]
+    (artifact,) = [output["Name"] for output in read["OutputArtifacts"]]
+    assert artifact in [one["Name"] for one in prepare["InputArtifacts"]]
+    assert prepare["Configuration"]["TemplateConfiguration"] == f"{artifact}::inference.json"
+    # After the approval, which can take days, and before everything else.
+    earlier = [order["RunOrder"] for name, order in actions.items() if name.endswith(("-scan", "-approval"))]
+    deployed = [one["RunOrder"] for one in actions.values() if "StackName" in one["Configuration"]]
+    assert max(earlier) < read["RunOrder"] < min(deployed)
+    specification = json.loads(toolchain.build(f"{environment}parameters")["Source"]["BuildSpec"])
+    assert specification["artifacts"]["base-directory"] == "build/parameters"
+    # The check that writes it cannot write the assembly.
+    (written,) = [
+        resources
+        for policy in toolchain.resources("AWS::IAM::ManagedPolicy").values()
+        for actions_, resources, _ in statements(policy)
+        if actions_ == ["s3:PutObject"]
+    ]
+    keys = [resource["Fn::Join"][1][-1] for resource in written]
+    assert f"/*/{artifact[:10]}*" in keys
+    assert len(keys) == len(DELIVERED)
 
 
 def test_each_account_is_entered_through_its_bootstrap_role(toolchain: Toolchain) -> None:
@@ -215,6 +252,14 @@ def test_there_is_no_secret_to_steal(toolchain: Toolchain) -> None:
     (source,) = toolchain.stages["Source"]
     assert source["ActionTypeId"]["Provider"] == "CodeStarSourceConnection"
     assert source["Configuration"]["ConnectionArn"] == load_delivery().source.connection_arn
+    # CodeConnections looks only at actions whose service is that of the connection's ARN.
+    using = [
+        statement
+        for policy in toolchain.resources("AWS::IAM::Policy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "codeconnections:UseConnection" in statement["Action"]
+    ]
+    assert [statement["Resource"] for statement in using] == [load_delivery().source.connection_arn]
     assert not toolchain.resources("AWS::SecretsManager::Secret")
     assert not toolchain.resources("AWS::IAM::User")
     for name, project in toolchain.resources("AWS::CodeBuild::Project").items():
@@ -288,13 +333,13 @@ def test_the_checks_become_roles_that_look_and_nothing_else(toolchain: Toolchain
     ]
     actions = {action for actions, _, _ in statements(policy) for action in actions}
     assert actions == {
-        "kms:Decrypt",
+        "kms:Decrypt", "kms:GenerateDataKey",
         "logs:CreateLogStream", "logs:PutLogEvents",
-        "s3:GetBucketAcl", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion",
+        "s3:GetBucketAcl", "s3:GetBucketLocation", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject",
         "sts:AssumeRole",
     }  # fmt: skip
     for environment in DELIVERED:
-        for step in ("imagescan", "check"):
+        for step in ("imagescan", "parameters", "check"):
             project = toolchain.build(f"{environment}{environment}{step}")
             assert "ChecksRole" in json.dumps(project["ServiceRole"])
 
@@ -383,7 +428,8 @@ def test_github_is_trusted_for_one_environment_of_one_repository(
     assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
     assert set(trust["Principal"]) == {"Federated"}
     repository = load_delivery().source.repository
-    # StringEquals, not StringLike: no other branch, tag, pull request or repository has this subject.
+    # StringEquals, not StringLike: no other repository or environment has this subject, nor a job without an
+    # environment. Any branch could have it: which ones may, GitHub's settings of the environment say.
     assert trust["Condition"] == {
         "StringEquals": {
             "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",

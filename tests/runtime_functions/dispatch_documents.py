@@ -118,6 +118,7 @@ class Bucket:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.before_put: Any = None
+        self._puts = 0
 
     def put_object(self, **params: Any) -> None:
         assert params["Bucket"] == "results"
@@ -125,7 +126,15 @@ class Bucket:
             self.before_put(params)
         if params.get("IfNoneMatch") == "*" and params["Key"] in self.objects:
             raise refusal("PreconditionFailed", "PutObject")
-        self.objects[params["Key"]] = {**params, "LastModified": datetime.now(UTC)}
+        if params.get("IfMatch", self._tag(params["Key"])) != self._tag(params["Key"]):
+            raise refusal("PreconditionFailed", "PutObject")
+        self._puts += 1
+        # Encrypted objects have tags that say nothing of their content.
+        tag = f'"{self._puts}"'
+        self.objects[params["Key"]] = {**params, "ETag": tag, "LastModified": datetime.now(UTC)}
+
+    def _tag(self, key: str) -> str | None:
+        return self.objects[key]["ETag"] if key in self.objects else None
 
     def head_object(self, **params: Any) -> dict[str, Any]:
         return self.objects[params["Key"]]

@@ -115,6 +115,14 @@ def test_other_images_have_another_digest() -> None:
     assert len(digests) == 6
 
 
+def test_images_that_were_filed_under_the_wrong_patient_need_a_result_of_their_own() -> None:
+    """Whoever corrects that must get a result for the right patient, not hear that there was one before."""
+    patient, study = copy.deepcopy(document()), copy.deepcopy(document())
+    patient["Patient"]["DICOM"]["PatientID"] = "P2"
+    study["Study"]["DICOM"]["StudyInstanceUID"] = "1.2.7"
+    assert len({digest(one) for one in (document(), patient, study)}) == 3
+
+
 def test_the_same_images_have_the_same_digest() -> None:
     renamed = copy.deepcopy(document())
     renamed["Patient"]["DICOM"]["PatientName"] = "Curie^Marie"

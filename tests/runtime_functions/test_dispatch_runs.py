@@ -98,6 +98,28 @@ def test_a_claim_whose_invocation_failed_is_taken_over(
     assert not requests.send(run())
 
 
+def test_of_two_that_take_a_claim_over_one_sends(
+    requests: Requests, bucket: Bucket, endpoints: Endpoints
+) -> None:
+    """Both have seen that it is old; the one that comes second finds it taken over, or even sent."""
+    endpoints.fails = "ServiceUnavailable"
+    with pytest.raises(ClientError):
+        requests.send(run())
+    endpoints.fails = None
+    bucket.age(CLAIM_SECONDS + 1)
+
+    def another_is_faster(params: dict[str, Any]) -> None:
+        if "IfMatch" in params:
+            bucket.before_put = None
+            assert requests.send(run())
+
+    bucket.before_put = another_is_faster
+    with pytest.raises(RunUnderWayError, match="taken over"):
+        requests.send(run())
+    assert len(endpoints.invocations) == 1
+    assert not requests.send(run()), "it stays noted as sent"
+
+
 def test_death_between_invoking_and_noting_it_sends_again(
     requests: Requests, bucket: Bucket, endpoints: Endpoints
 ) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,9 @@ SETTINGS = Settings(
     model_bucket="ours",
 )
 ARN = "arn:aws:sagemaker:us-east-1:111122223333:model-package/monai-dev-lung/7"
+REGISTERED = datetime(2027, 3, 1, 12, tzinfo=UTC)
 PACKAGE = {
+    "CreationTime": REGISTERED,
     "ModelApprovalStatus": "Approved",
     "InferenceSpecification": {
         "Containers": [
@@ -66,6 +69,8 @@ class Bucket:
     def __init__(self, objects: dict[tuple[str, str], bytes]) -> None:
         self.objects = objects
         self.owners: set[str | None] = set()
+        self.written: dict[tuple[str, str], datetime] = {}
+        """Of objects that are not as old as the package."""
         self.truncate = 0
         self.corrupt = False
 
@@ -74,7 +79,8 @@ class Bucket:
         if Bucket == "theirs":
             self.owners.add(ExpectedBucketOwner)
         body = io.BytesIO(content[: len(content) - self.truncate])
-        return {"Body": body, "ContentLength": len(content)}
+        written = self.written.get((Bucket, Key), REGISTERED)
+        return {"Body": body, "ContentLength": len(content), "LastModified": written}
 
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:
         self.objects[Bucket, Key] = Body
@@ -91,7 +97,7 @@ WEIGHTS = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
 
 
 def copy(s3: Bucket, weights: dict[str, str] = WEIGHTS) -> str:
-    return copy_model(s3, THEIRS, OURS, owner="111122223333", weights=weights)
+    return copy_model(s3, THEIRS, OURS, owner="111122223333", registered=REGISTERED, weights=weights)
 
 
 def test_a_package_of_an_offered_group_is_taken() -> None:
@@ -231,7 +237,9 @@ def test_a_transfer_that_ends_early_is_refused() -> None:
 def test_an_evaluation_that_names_no_weights_is_refused(content: bytes) -> None:
     s3 = Bucket({("theirs", "e.json"): content})
     with pytest.raises(UnsupportedPackageError):
-        copy_evaluation(s3, S3Object(bucket="theirs", key="e.json"), OURS, owner="111122223333")
+        copy_evaluation(
+            s3, S3Object(bucket="theirs", key="e.json"), OURS, owner="111122223333", registered=REGISTERED
+        )
     assert ("ours", OURS.key) not in s3.objects
 
 
@@ -282,10 +290,48 @@ def test_an_approved_package_becomes_a_candidate() -> None:
     registry, s3 = Registry(), full_bucket()
     assert handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3) == "here/2"
     (request,) = registry.created
-    folder = "promoted/111122223333/monai-dev-lung/7"
+    folder, model, evaluation = copied_to(request)
+    assert folder.startswith("promoted/111122223333/monai-dev-lung/7/")
+    assert s3.objects["ours", f"{folder}/{model}"] == s3.objects["theirs", "training/m.tar.gz"]
+    assert ("ours", f"{folder}/{evaluation}") in s3.objects
+
+
+def copied_to(request: dict[str, Any]) -> tuple[str, str, str]:
+    """The folder that a candidate names, and the names of its model and its evaluation there."""
     model = request["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
-    assert model == f"s3://ours/{folder}/model.tar.gz"
-    assert ("ours", f"{folder}/evaluation.json") in s3.objects
+    evaluation = request["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    folder, _, name = model.removeprefix("s3://ours/").rpartition("/")
+    assert evaluation.startswith(f"s3://ours/{folder}/")
+    return folder, name, evaluation.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("exchanged", ["training/m.tar.gz", "evaluation/x/evaluation.json"])
+def test_what_is_younger_than_its_package_is_not_what_was_approved(exchanged: str) -> None:
+    """The weights may be the same: a configuration decides where a mask lies, and it is no weight."""
+    registry, s3 = Registry(), full_bucket()
+    s3.written["theirs", exchanged] = REGISTERED + timedelta(seconds=1)
+    with pytest.raises(DifferentModelError, match="after the package was registered"):
+        handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
+    assert not registry.created
+
+
+def test_another_attempt_cannot_exchange_what_this_one_has_verified() -> None:
+    """The same approval is announced twice; between both, the model is exchanged where it comes from."""
+    registry, s3 = Registry(), full_bucket()
+    approved = s3.objects["theirs", "training/m.tar.gz"]
+    register = registry.create_model_package
+
+    def while_another_attempt_runs(**request: Any) -> dict[str, str]:
+        s3.objects["theirs", "training/m.tar.gz"] = archive(**{"models/model.pt": b"other weights"})
+        with pytest.raises(DifferentModelError):
+            handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
+        return register(**request)
+
+    registry.create_model_package = while_another_attempt_runs  # type: ignore[method-assign]
+    handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
+    (request,) = registry.created
+    folder, model, _ = copied_to(request)
+    assert s3.objects["ours", f"{folder}/{model}"] == approved
 
 
 def test_a_package_that_is_a_candidate_already_is_left_alone() -> None:

@@ -51,13 +51,16 @@ def candidate_series(metadata: ImageSetMetadata) -> Iterator[Series]:
 
 
 def images_digest(metadata: ImageSetMetadata) -> str:
-    """SHA-256 over all images with their headers, without those of patient and study.
+    """SHA-256 over all images with their headers, and over whose they are.
 
-    Two versions of an image set have the same digest when a model would see the same in both. What changes a
-    patient's or a study's attributes makes a version, too: an operator who corrects a name, and HealthImaging
-    itself where it keeps the image sets of a study consistent.
+    Two versions of an image set have the same digest when a model would see the same in both, and the result
+    belongs to the same study of the same patient. What changes other attributes of a patient or a study makes
+    a version, too, and no other result: an operator who corrects a name, and HealthImaging itself where it
+    keeps the image sets of a study consistent. Images that were filed under the wrong patient or study and
+    are corrected need one: the old one names the wrong patient.
     """
     digest = hashlib.sha256()
+    _add(digest, ["study", metadata.patient.text("PatientID"), metadata.study_instance_uid])
     for series_uid in sorted(metadata.series):
         series = metadata.series[series_uid]
         images = sorted(_images(series), key=lambda instance: instance.sop_instance_uid)

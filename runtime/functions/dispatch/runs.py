@@ -9,11 +9,13 @@ The request object in S3 is also the record of how far the run is, in its metada
    images ends here, until the object expires with its prefix (30 days).
 
 An invocation that dies between 1 and 3 leaves a claim. Its message comes again, and a claim that is older
-than any invocation can last is taken over: so no run is lost. Dying between 2 and 3 sends the request twice.
-That costs a few minutes of an endpoint and stores nothing twice, because the inference image gives the
-result of one image set version by one model always the same UIDs. Sending at least once, with that
-deduplication behind it, is therefore right; a lock that could also prevent this rare second request does not
-exist, because invoking and noting it cannot be one step.
+than any invocation can last is taken over, by one of them (`If-Match`): so no run is lost. Dying between 2
+and 3 sends the request twice. That costs a few minutes of an endpoint and stores nothing twice, because the
+inference image gives the result of one image set version by one model always the same UIDs. Only if the image
+set got a new version in between, with the same images, can there be a result of each: the second request has
+to name the new one, whose patient may have been corrected. Sending at least once, with that deduplication
+behind it, is therefore right; a lock that could also prevent this rare second request does not exist, because
+invoking and noting it cannot be one step.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from runtime.functions.dispatch.errors import RunUnderWayError
 CLAIM_SECONDS = 180
 """Age at which a claim is taken over: more than the function's time limit."""
 
+_TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+"""The object is not as the condition wants it; or (409) somebody else puts it at this moment."""
+
 _STATE = "state"
 _CLAIMED = "claimed"
 _ACCEPTED = "accepted"
@@ -43,8 +48,8 @@ class Run:
 
     image_set: ImageSetRef
     images: str
-    """Digest of the images (`images_digest`), in place of the version: a new version with the same images is
-    not a new run.
+    """Digest of the images (`images_digest`), in place of the version: a new version with the same images of
+    the same patient and study is not a new run.
     """
     endpoint: str
     model: str
@@ -115,8 +120,7 @@ class Requests:
         try:
             self._put(run, {_STATE: _CLAIMED}, IfNoneMatch="*")
         except ClientError as error:
-            # 409: somebody else puts the same object at this moment.
-            if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            if error.response["Error"]["Code"] not in _TAKEN:
                 raise
         else:
             return True
@@ -126,7 +130,14 @@ class Requests:
         if (datetime.now(UTC) - found["LastModified"]).total_seconds() < CLAIM_SECONDS:
             msg = f"run {run.id} is being sent by another invocation"
             raise RunUnderWayError(msg)
-        self._put(run, {_STATE: _CLAIMED})
+        try:
+            # Not if another invocation has taken it over, or sent it, since it was looked at.
+            self._put(run, {_STATE: _CLAIMED}, IfMatch=found["ETag"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _TAKEN:
+                raise
+            msg = f"run {run.id} has been taken over by another invocation"
+            raise RunUnderWayError(msg) from error
         return True
 
     def _put(self, run: Run, metadata: dict[str, str], **condition: str) -> None:

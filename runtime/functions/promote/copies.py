@@ -1,7 +1,9 @@
-"""Copies of a model and its evaluation, proven to be what was approved.
+"""Copies of a model and its evaluation, as they were when the package was registered.
 
-A package names its model by address, and an object can be overwritten. The evaluation names the weights that
-were measured by their SHA-256 (training/evaluate.py): the weights inside the copied archive have to be these.
+A package names both by address, and an object can be overwritten. So neither may be younger than the
+package. The evaluation names the weights that were measured by their SHA-256 (training/evaluate.py): the
+weights inside the copied archive have to be these. It does not name the archive's other files
+(configurations, scripts), for which the date alone speaks; S3 dates an upload in parts from its beginning.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Mapping
+from datetime import datetime
 from typing import IO, Any
 
 from runtime.functions.promote.errors import DifferentModelError, UnsupportedPackageError
@@ -42,13 +45,16 @@ class _Hashing:
         return self._sha256.hexdigest()
 
 
-def copy_evaluation(s3: Any, source: S3Object, target: S3Object, *, owner: str) -> dict[str, Any]:
+def copy_evaluation(
+    s3: Any, source: S3Object, target: S3Object, *, owner: str, registered: datetime
+) -> dict[str, Any]:
     """Copy the evaluation; returns what it says.
 
     Raises:
+        DifferentModelError: It is younger than the package, which was `registered` then.
         UnsupportedPackageError: It is not one that this platform's training writes.
     """
-    answer = s3.get_object(Bucket=source.bucket, Key=source.key, ExpectedBucketOwner=owner)
+    answer = _registered_object(s3, source, owner=owner, registered=registered)
     if answer["ContentLength"] > _LARGEST_EVALUATION:
         msg = f"The evaluation has {answer['ContentLength']} bytes"
         raise UnsupportedPackageError(msg)
@@ -66,16 +72,25 @@ def copy_evaluation(s3: Any, source: S3Object, target: S3Object, *, owner: str) 
     return dict(evaluation)
 
 
-def copy_model(s3: Any, source: S3Object, target: S3Object, *, owner: str, weights: Mapping[str, str]) -> str:
+def copy_model(
+    s3: Any,
+    source: S3Object,
+    target: S3Object,
+    *,
+    owner: str,
+    registered: datetime,
+    weights: Mapping[str, str],
+) -> str:
     """Copy the model's archive; returns its SHA-256.
 
     It is streamed: a function has little memory, and a copy inside S3 says nothing of the content. The copy
     is then read again, so that what is compared is what is stored.
 
     Raises:
-        DifferentModelError: The copy is not equal, or its weights are not those of the evaluation.
+        DifferentModelError: The model is younger than the package, which was `registered` then, the copy is
+            not equal, or its weights are not those of the evaluation.
     """
-    answer = s3.get_object(Bucket=source.bucket, Key=source.key, ExpectedBucketOwner=owner)
+    answer = _registered_object(s3, source, owner=owner, registered=registered)
     original = _Hashing(answer["Body"])
     s3.upload_fileobj(original, target.bucket, target.key, ExtraArgs={"ContentType": "application/gzip"})
     if original.length != answer["ContentLength"]:
@@ -91,6 +106,14 @@ def copy_model(s3: Any, source: S3Object, target: S3Object, *, owner: str, weigh
         msg = f"The weights in {source.uri} are not those that were evaluated"
         raise DifferentModelError(msg)
     return original.sha256
+
+
+def _registered_object(s3: Any, source: S3Object, *, owner: str, registered: datetime) -> dict[str, Any]:
+    answer: dict[str, Any] = s3.get_object(Bucket=source.bucket, Key=source.key, ExpectedBucketOwner=owner)
+    if answer["LastModified"] > registered:
+        msg = f"{source.uri} was written after the package was registered"
+        raise DifferentModelError(msg)
+    return answer
 
 
 def _weights(archive: _Hashing) -> dict[str, str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,17 +109,22 @@ def promote(arn: str, *, settings: Settings, sagemaker: Any, s3: Any) -> str | N
     if package.get("ModelApprovalStatus") != "Approved":
         logger.info("no longer approved: %s", arn)
         return None
-    model = S3Object(bucket=settings.model_bucket, key=f"{source.folder}/model.tar.gz")
-    evaluation = S3Object(bucket=settings.model_bucket, key=f"{source.folder}/evaluation.json")
-    owner = settings.source_account
-    measured = copy_evaluation(s3, evaluation_of(package), evaluation, owner=owner)
-    sha256 = copy_model(s3, model_of(package), model, owner=owner, weights=measured["weights"])
+    # A folder of its own for each attempt: whatever another one finds there later, it cannot overwrite what
+    # this one has verified and is about to register. What a failed attempt leaves is named by no package.
+    folder = f"{source.folder}/{uuid.uuid4().hex}"
+    model = S3Object(bucket=settings.model_bucket, key=f"{folder}/model.tar.gz")
+    evaluation = S3Object(bucket=settings.model_bucket, key=f"{folder}/evaluation.json")
+    owner, registered = settings.source_account, package["CreationTime"]
+    measured = copy_evaluation(s3, evaluation_of(package), evaluation, owner=owner, registered=registered)
+    sha256 = copy_model(
+        s3, model_of(package), model, owner=owner, registered=registered, weights=measured["weights"]
+    )
     request = candidate(
         package, source=source, settings=settings, model=model, evaluation=evaluation, sha256=sha256
     )
-    registered = str(sagemaker.create_model_package(**request)["ModelPackageArn"])
-    logger.info("candidate: %s is %s, sha256 %s", arn, registered, sha256)
-    return registered
+    made = str(sagemaker.create_model_package(**request)["ModelPackageArn"])
+    logger.info("candidate: %s is %s, sha256 %s", arn, made, sha256)
+    return made
 
 
 def _candidate_of(source: Source, *, group: str, sagemaker: Any) -> str | None:

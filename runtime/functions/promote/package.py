@@ -63,7 +63,7 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """Where its copy is here; a package is one version of one group of one account."""
+        """Below which its copy is here; a package is one version of one group of one account."""
         return f"{PROMOTED}/{self.arn.split(':')[4]}/{self.group}/{self.version}"
 
     @property
