@@ -12,6 +12,8 @@ TOGETHER = ("acceptance", "infra")
 """Folders whose tests share what takes long to make: deployed stacks, synthesized environments."""
 
 
+# Before pytest-xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests one process has to run when several share the work: those of a file, or of a folder."""
     for item in items:

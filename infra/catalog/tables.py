@@ -1,4 +1,4 @@
-"""The Glue database and its tables, as the index function writes them.
+"""The Glue database, its tables as the index function writes them, and the views over these.
 
 The columns come from `runtime/functions/index/schema.json`, an asset of the function. The tables are
 declared, not crawled: a column's type must not depend on which series arrived first.
@@ -13,6 +13,7 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.catalog.sql_views import SQL_VIEWS
 from infra.repository import ROOT
 
 _TABLES: dict[str, Any] = json.loads(
@@ -33,7 +34,7 @@ _OUTPUT = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat"
 
 
 class CatalogTables(Construct):
-    """Database `name` with the tables of the schema file, over objects of the bucket."""
+    """Database `name` with the tables of the schema file, over objects of the bucket, and the views."""
 
     def __init__(self, scope: Construct, id: str, *, name: str, account: str, bucket: s3.IBucket) -> None:
         super().__init__(scope, id)
@@ -52,9 +53,12 @@ class CatalogTables(Construct):
         ]
         for table in self.tables:
             table.add_resource_dependency(database)
+        for view in SQL_VIEWS:
+            view.table(self, database=database, name=name, account=account)
 
     @property
     def table_names(self) -> list[str]:
+        """The tables that have objects, which the views have not."""
         return list(_TABLES)
 
     def _table(

@@ -106,6 +106,16 @@ def tables(query: exp.Query) -> set[tuple[str, str]]:
     }
 
 
+def qualified(query: exp.Query, database: str) -> exp.Query:
+    """The query with `database` before every table that names none."""
+    result = query.copy()
+    named = {cte.alias_or_name.lower() for cte in result.find_all(exp.CTE)}
+    for table in result.find_all(exp.Table):
+        if table.name and not table.db and table.name.lower() not in named:
+            table.set("db", exp.to_identifier(database, quoted=True))
+    return result
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 

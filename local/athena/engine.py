@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from local.athena import dialect, relations
+from local.athena import dialect, relations, views
 from local.athena.values import athena_type, text
 
 _ERRORS: tuple[tuple[type[duckdb.Error], str], ...] = (
@@ -34,21 +34,23 @@ def install() -> None:
 async def run(query: str, database: str | None, catalog: str | None = None) -> dict[str, Any]:
     """Columns, their types and rows of a query; every value as Athena writes it, None for NULL."""
     parsed = dialect.parse(query)
-    read = [
-        relations.find(named or (database or "default").lower(), table)
-        for named, table in sorted(dialect.tables(parsed))
-    ]
+    read = views.all_read(parsed, database=(database or "default").lower())
     types = {name: kind for relation in read for name, kind in relation.types.items()}
     translated = dialect.to_duckdb(parsed, types=types)
     return await asyncio.to_thread(_execute, translated, read, (database or "default").lower())
 
 
-def _execute(query: str, read: list[relations.Relation], database: str) -> dict[str, Any]:
+def _execute(query: str, read: views.Read, database: str) -> dict[str, Any]:
     with duckdb.connect(":memory:") as connection:
         try:
             for relation in read:
+                if isinstance(relation, views.View):
+                    continue
                 relations.create_view(connection, relation)
-            _confine(connection, read)
+            _confine(connection, [found for found in read if isinstance(found, relations.Relation)])
+            for view in read:
+                if isinstance(view, views.View):
+                    views.create(connection, view)
             schema = relations.quoted(database)
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; USE {schema}")
             result = connection.execute(query)

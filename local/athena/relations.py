@@ -1,4 +1,4 @@
-"""Glue tables as DuckDB views over the objects in S3.
+"""Glue tables as DuckDB views over the objects in S3. Athena's own views are in `views.py`.
 
 A view has exactly the columns that the catalog declares, of the declared types; a column that no file has
 is NULL, and a table without files is empty, as in Athena. The data are read where MiniStack keeps the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import duckdb
@@ -38,11 +39,11 @@ class Relation:
         return {name.lower(): kind.lower() for name, kind in self.columns}
 
 
-def find(database: str, table: str) -> Relation:
-    """A table by its names in lower case, in the account and region of the request."""
-    from ministack.services import athena, glue
+def declared(database: str, table: str) -> dict[str, Any]:
+    """A table or view of Glue by its names in lower case, in the account and region of the request."""
+    from ministack.services import glue
 
-    found = glue._tables.get(f"{database}/{table}")
+    found: dict[str, Any] | None = glue._tables.get(f"{database}/{table}")
     if found is None:
         known = database in glue._databases
         raise QueryError(
@@ -50,6 +51,13 @@ def find(database: str, table: str) -> Relation:
             if known
             else f"SCHEMA_NOT_FOUND: Schema '{database}' does not exist"
         )
+    return found
+
+
+def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
+    """What Glue declares as a table, with the files that it has now."""
+    from ministack.services import athena
+
     storage = found.get("StorageDescriptor") or {}
     columns = [*(storage.get("Columns") or ()), *(found.get("PartitionKeys") or ())]
     files = _files(storage.get("Location") or "")

@@ -20,6 +20,8 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from template_values import Values
 
 _REGION = "us-east-1"
+_VIEW = re.compile(r"/\* Presto View: (.*) \*/")
+"""How Athena keeps a view's definition in Glue: base64 within a comment."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 
 
@@ -72,6 +74,9 @@ def _texts(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str 
 
 def decoded(text: str) -> Any:
     """The document that a text is, or None if it is a mere value."""
+    view = _VIEW.fullmatch(text)
+    if view is not None:
+        return decoded(base64.b64decode(view[1], validate=True).decode("utf-8"))
     if _BASE64.fullmatch(text):
         try:
             return base64.b64decode(text, validate=True).decode("utf-8")

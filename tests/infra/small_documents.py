@@ -160,6 +160,34 @@ def query(statement: Any) -> Iterator[str]:
         yield "not one query"
 
 
+def view(definition: Any) -> Iterator[str]:
+    """Problems of a view of Athena (trino: ConnectorViewDefinition). Whether its SQL gives these columns,
+    tests/local/test_local_athena_views.py says.
+    """
+    if set(definition) != {"originalSql", "catalog", "schema", "columns"}:
+        yield f"keys {sorted(definition)}"
+        return
+    yield from query(definition["originalSql"])
+    if definition["catalog"] != "awsdatacatalog":
+        yield f"catalog {definition['catalog']}"
+    # Athena's identifiers have no hyphens.
+    if not re.fullmatch("[a-z0-9_]+", str(definition["schema"])):
+        yield f"schema {definition['schema']}"
+    names = [column["name"] for column in definition["columns"]]
+    if not names or len(set(names)) != len(names):
+        yield f"columns {names}"
+    for column in definition["columns"]:
+        kind = column["type"]
+        if set(column) != {"name", "type"} or not re.fullmatch("[a-z0-9_]+", column["name"]):
+            yield f"column {column}"
+        if not re.fullmatch(f"{_SCALARS}|array\\({_SCALARS}\\)", kind):
+            yield f"column {column['name']}: {kind} is no type of Trino"
+
+
+_SCALARS = r"(boolean|tinyint|smallint|integer|bigint|real|double|varchar|date|timestamp(\(3\))?)"
+"""Types of Trino's that Hive knows as well, by Trino's names."""
+
+
 def script(text: Any) -> Iterator[str]:
     """Problems of a shell script."""
     if not text.startswith("#!"):

@@ -8,12 +8,15 @@ from typing import Any
 
 import duckdb
 import pytest
-import sqlglot
+from embedded_documents import decoded
 from infra_assembly import Assembly
+from small_documents import view as view_problems
 
 from healthimaging.catalog_rows import schema
 from infra.catalog.query_workgroup import QUERIES, read_query
+from infra.catalog.sql_views import SQL_VIEWS, VIEWS, SqlView
 from infra.repository import ROOT
+from local.athena.dialect import parse, to_duckdb
 
 DUCKDB_TYPES = {
     "string": "VARCHAR",
@@ -41,11 +44,15 @@ def test_the_schema_file_is_what_the_function_writes() -> None:
     assert written == schema()
 
 
+def declared(assembly: Assembly, kind: str) -> dict[str, Any]:
+    """Glue tables of a kind, by name."""
+    inputs = [r["Properties"]["TableInput"] for _, r in assembly.resources("AWS::Glue::Table")]
+    assert {table["TableType"] for table in inputs} == {"EXTERNAL_TABLE", "VIRTUAL_VIEW"}
+    return {table["Name"]: table for table in inputs if table["TableType"] == kind}
+
+
 def test_the_tables_are_those_of_the_schema_file(assembly: Assembly) -> None:
-    tables = {
-        resource["Properties"]["TableInput"]["Name"]: resource["Properties"]["TableInput"]
-        for _, resource in assembly.resources("AWS::Glue::Table")
-    }
+    tables = declared(assembly, "EXTERNAL_TABLE")
     assert set(tables) == set(schema()["tables"])
     for name, content in schema()["tables"].items():
         descriptor = tables[name]["StorageDescriptor"]
@@ -53,6 +60,54 @@ def test_the_tables_are_those_of_the_schema_file(assembly: Assembly) -> None:
             (c["name"], c["type"], c["comment"]) for c in content["columns"]
         ]
         assert json.dumps(descriptor["Location"]).endswith(f'"/{name}/"]]}}')
+
+
+def test_the_views_are_what_athena_itself_writes(assembly: Assembly) -> None:
+    """The form that CREATE VIEW leaves in Glue, SerDe included: Athena reads no view that lacks it."""
+    views = declared(assembly, "VIRTUAL_VIEW")
+    assert set(views) == {view.name for view in SQL_VIEWS} == {path.stem for path in VIEWS.glob("*.sql")}
+    database = assembly.only("AWS::Glue::Database")["Properties"]["DatabaseInput"]["Name"]
+    for view in SQL_VIEWS:
+        table = views[view.name]
+        assert table["Parameters"] == {"presto_view": "true", "comment": "Presto View"}
+        assert table["ViewExpandedText"] == "/* Presto View */"
+        assert set(table["StorageDescriptor"]) == {"Columns", "SerdeInfo"}
+        assert table["StorageDescriptor"]["SerdeInfo"]
+        assert 0 < len(table["Description"]) <= 2048  # Glue's limit
+        definition = decoded(table["ViewOriginalText"])
+        assert (definition["originalSql"], definition["schema"]) == (view.sql, database)
+        hive = {"array(varchar)": "array<string>", "varchar": "string", "integer": "int"}
+        assert [(c["name"], hive.get(c["type"], c["type"])) for c in definition["columns"]] == [
+            (c["Name"], c["Type"]) for c in table["StorageDescriptor"]["Columns"]
+        ]
+        assert all(0 < len(c["Comment"]) <= 255 for c in table["StorageDescriptor"]["Columns"])
+
+
+def test_the_crawler_looks_at_tables_only(assembly: Assembly) -> None:
+    (target,) = assembly.only("AWS::Glue::Crawler")["Properties"]["Targets"]["CatalogTargets"]
+    assert set(target["Tables"]) == set(declared(assembly, "EXTERNAL_TABLE"))
+
+
+@pytest.mark.parametrize("view", SQL_VIEWS, ids=lambda view: view.name)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"originalSql": "SELEC"},
+        {"catalog": "hive"},
+        {"schema": "monai-dev"},
+        {"columns": []},
+        {"columns": [{"name": "a", "type": "string"}]},
+        {"columns": [{"name": "a", "type": "array<varchar>"}]},
+        {"columns": [{"name": "a", "type": "date"}, {"name": "a", "type": "date"}]},
+        {"columns": [{"name": "a-b", "type": "date"}]},
+        {"owner": "somebody"},
+    ],
+    ids=str,
+)
+def test_a_wrong_view_definition_is_noticed(view: SqlView, change: dict[str, Any]) -> None:
+    definition = view.definition("monai_dev")
+    assert not list(view_problems(definition))
+    assert list(view_problems(definition | change))
 
 
 @pytest.mark.parametrize("path", sorted(QUERIES.glob("*.sql")), ids=lambda path: path.stem)
@@ -63,8 +118,9 @@ def test_named_queries_run_on_the_tables(path: Path) -> None:
     for table, content in schema()["tables"].items():
         columns = ", ".join(f'"{c["name"]}" {DUCKDB_TYPES[c["type"]]}' for c in content["columns"])
         database.execute(f"CREATE TABLE {table} ({columns})")
-    (translated,) = sqlglot.transpile(statement, read="trino", write="duckdb")
-    assert database.execute(translated).fetchall() == []
+    for view in SQL_VIEWS:
+        database.execute(f"CREATE VIEW {view.name} AS {to_duckdb(parse(view.sql))}")
+    assert database.execute(to_duckdb(parse(statement))).fetchall() == []
 
 
 def test_every_query_is_deployed(assembly: Assembly) -> None:

@@ -20,7 +20,18 @@ from iam_documents import (
 from infra_assembly import ENVIRONMENTS, Assembly
 from pipeline_documents import pipeline
 from service_events import pattern
-from small_documents import action, build, crawler, dashboard, filter_pattern, query, routes, script, texts
+from small_documents import (
+    action,
+    build,
+    crawler,
+    dashboard,
+    filter_pattern,
+    query,
+    routes,
+    script,
+    texts,
+    view,
+)
 from template_values import ACCOUNT, Values
 
 Validator = Callable[[Any], Iterator[str]]
@@ -37,6 +48,7 @@ VALIDATORS: dict[str, Validator] = {
     "AWS::Glue::Crawler Tags": texts,
     "AWS::Glue::Table TableInput.Parameters": texts,
     "AWS::Glue::Table TableInput.StorageDescriptor.SerdeInfo.Parameters": texts,
+    "AWS::Glue::Table TableInput.ViewOriginalText": view,
     "AWS::IAM::ManagedPolicy PolicyDocument": identity_policy,
     # Only the CDK's pipeline makes inline policies.
     "AWS::IAM::Policy PolicyDocument": generated_policy,

@@ -136,11 +136,12 @@ def test_flow_log_needs_a_role_that_trusts_the_service(cloud) -> None:
     stack = deploy(cloud, "flow", template("vpc-flow-logs.amazonaws.com"))
     assert stack["StackStatus"] == "CREATE_COMPLETE", reasons(cloud, "flow")
     name = outputs(stack)["Flow"]
-    [described] = ec2.describe_flow_logs()["FlowLogs"]
+    # Other tests of this cloud have networks too.
+    [described] = [one for one in ec2.describe_flow_logs()["FlowLogs"] if one["FlowLogId"] == name]
     assert (described["FlowLogId"], described["TrafficType"]) == (name, "ALL")
     assert {"Key": "for", "Value": "test"} in described["Tags"]
     delete(cloud, "flow")
-    assert ec2.describe_flow_logs()["FlowLogs"] == []
+    assert name not in [one["FlowLogId"] for one in ec2.describe_flow_logs()["FlowLogs"]]
 
 
 def test_endpoint_of_a_service_updates_in_place_or_is_replaced(cloud) -> None:
@@ -166,8 +167,12 @@ def test_endpoint_of_a_service_updates_in_place_or_is_replaced(cloud) -> None:
     stack = deploy(cloud, "endpoint", template, update=True)
     assert stack["StackStatus"] == "UPDATE_COMPLETE", reasons(cloud, "endpoint")
     assert outputs(stack)["Endpoint"] != first
-    [left] = cloud.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
-    assert left["ServiceName"].endswith(".sns")
+    left = {
+        one["VpcEndpointId"]: one["ServiceName"]
+        for one in cloud.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    }
+    assert left[outputs(stack)["Endpoint"]].endswith(".sns")
+    assert first not in left
     delete(cloud, "endpoint")
 
 
@@ -294,4 +299,5 @@ def test_budget(cloud) -> None:
     stack = deploy(cloud, "budget", template, update=True)
     assert outputs(stack)["Name"] != name, "notifications are create-only"
     delete(cloud, "budget")
-    assert budgets.describe_budgets(AccountId=cloud.account_id).get("Budgets", []) == []
+    left = budgets.describe_budgets(AccountId=cloud.account_id).get("Budgets", [])
+    assert not {name, outputs(stack)["Name"]} & {one["BudgetName"] for one in left}
