@@ -20,7 +20,9 @@ PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/function
 MODELS_PACKAGES   := runtime training healthimaging
 # Needs MONAI, which only the models' environment has.
 MONAI_TESTS       := $(wildcard tests/healthimaging/test_healthimaging_monai*.py)
-PLATFORM_TESTS    := tests/acceptance tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
+# In one process: they share a deployed platform.
+ACCEPTANCE_TESTS  := tests/acceptance
+PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
 MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 
 # A real engine where one answers, else the local cloud's own.
@@ -36,7 +38,8 @@ demo: environments ## the whole job on this machine; writes build/demo/report.ht
 
 test: environments ## all tests
 	@status=0; \
-	$(PLATFORM_PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PLATFORM_TESTS) $(PYTEST) || status=1; \
+	$(PLATFORM_PYTHON) -m pytest $(ACCEPTANCE_TESTS) $(PYTEST) || status=1; \
+	$(PLATFORM_PYTHON) -m pytest -n 2 --dist loadfile $(PLATFORM_TESTS) $(PYTEST) || status=1; \
 	$(MODELS_PYTHON) -m pytest $(MODELS_TESTS) $(PYTEST) || status=1; \
 	exit $$status
 

@@ -8,18 +8,6 @@ from pathlib import Path
 import pytest
 from cloud_under_test import CloudUnderTest, free_port
 
-TOGETHER = ("acceptance", "infra")
-"""Folders whose tests share what takes long to make: deployed stacks, synthesized environments."""
-
-
-# Before pytest-xdist reads the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one process has to run when several share the work: those of a file, or of a folder."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.name))
-
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudUnderTest]:

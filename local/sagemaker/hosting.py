@@ -235,15 +235,18 @@ class ModelServer:
 
     def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Reply:
         try:
-            answer = self._http.request(
-                method,
-                f"http://127.0.0.1:{self._port}{path}",
-                body=body,
-                headers=dict(headers),
-                timeout=urllib3.Timeout(connect=2.0, read=seconds),
-                retries=False,
-                redirect=False,
-            )
+            # A connection of its own: on one that is kept, a request can meet the server's closing of it, and
+            # nobody could say whether the model has seen the request.
+            with urllib3.PoolManager(num_pools=1, retries=False) as http:
+                answer = http.request(
+                    method,
+                    f"http://127.0.0.1:{self._port}{path}",
+                    body=body,
+                    headers={**headers, "Connection": "close"},
+                    timeout=urllib3.Timeout(connect=2.0, read=seconds),
+                    retries=False,
+                    redirect=False,
+                )
         except urllib3.exceptions.ReadTimeoutError as error:
             raise ModelServerError(f"the model did not answer within {seconds:.0f} s") from error
         except urllib3.exceptions.HTTPError as error:

@@ -54,4 +54,4 @@ def test_without_one_permission_a_step_fails(
     ):
         step(world)
     told = " ".join([str(caught.value), *getattr(caught.value, "details", ())])
-    assert text in told
+    assert text in told, told
