@@ -37,9 +37,15 @@ class EventQueue:
         )
 
     def receive(
-        self, scope: Construct, id: str, *, description: str, event_pattern: Mapping[str, Any]
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        description: str,
+        event_pattern: Mapping[str, Any],
+        bus_name: str | None = None,
     ) -> None:
-        """Bring the events of a pattern to the queue.
+        """Bring the events of a pattern to the queue, from the account's default bus or from another.
 
         Written on the lowest level: the rule's target as the CDK has it would change the key's policy, which
         is in another stack.
@@ -48,6 +54,7 @@ class EventQueue:
             scope,
             id,
             description=description,
+            event_bus_name=bus_name,
             event_pattern=event_pattern,
             targets=[
                 events.CfnRule.TargetProperty(

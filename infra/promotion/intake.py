@@ -11,13 +11,13 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.assets.images import Image
 from infra.data.buckets import EVALUATION, PROMOTED, TRAINING, Buckets
 from infra.environment import Environment
+from infra.event_queue import event_queue
 from infra.function_log import function_log
 from infra.network.placement import Placement
 from infra.permissions import place_in_network, use_key
@@ -27,8 +27,6 @@ from infra.workload import Workload, allow
 
 _TIMEOUT = cdk.Duration.minutes(15)
 """A model of several gigabytes is read twice."""
-
-_ATTEMPTS = 5
 
 
 class Intake(Construct):
@@ -54,23 +52,8 @@ class Intake(Construct):
     ) -> None:
         super().__init__(scope, id)
         self._environment, self.before, self.groups = environment, before, dict(groups)
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(4),
-            # AWS advises six times the function's timeout, so that a throttled batch is not handed out twice.
-            visibility_timeout=cdk.Duration.minutes(6 * _TIMEOUT.to_minutes()),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_ATTEMPTS),
-        )
+        self._events = event_queue(self, key=key, timeout=_TIMEOUT)
+        self.queue, self.dead_letters = self._events.queue, self._events.dead_letters
         self._listen()
         self.function = self._function(image=image, buckets=buckets, key=key, placement=placement)
         lambda_.EventSourceMapping(
@@ -114,35 +97,16 @@ class Intake(Construct):
                 ],
             },
         )
-        rule = events.CfnRule(
+        self._events.receive(
             self,
             "Approved",
             description=f"Model packages that {self.before.name} approved",
-            event_bus_name=bus.ref,
             event_pattern={
                 "account": [self.before.aws.account],
                 **approved_packages(list(self.groups)),
             },
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Queue",
-                    arn=self.queue.queue_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
-                        arn=self.dead_letters.queue_arn
-                    ),
-                )
-            ],
+            bus_name=bus.ref,
         )
-        for queue in (self.queue, self.dead_letters):
-            queue.add_to_resource_policy(
-                iam.PolicyStatement(
-                    sid="FromRule",
-                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                    actions=["sqs:SendMessage"],
-                    resources=[queue.queue_arn],
-                    conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
-                )
-            )
 
     def _function(
         self, *, image: Image, buckets: Buckets, key: kms.IKey, placement: Placement
@@ -157,12 +121,7 @@ class Intake(Construct):
             statements=[
                 *self._read_there(),
                 *self._register_here(buckets),
-                allow(
-                    "sqs:DeleteMessage",
-                    "sqs:GetQueueAttributes",
-                    "sqs:ReceiveMessage",
-                    on=[self.queue.queue_arn],
-                ),
+                self._events.may_be_read,
                 use_key(key),
                 allow("logs:CreateLogStream", "logs:PutLogEvents", on=[log.attr_arn]),
                 *place_in_network(cdk.Stack.of(self), placement),

@@ -126,7 +126,7 @@ def _client(environment: Environment) -> Client:
         aws_secret_access_key=credentials["SecretAccessKey"],
         aws_session_token=credentials["SessionToken"],
     )
-    return lambda service: verifier.client(service)  # type: ignore[call-overload]
+    return lambda service: verifier.client(service)  # type: ignore[call-overload]  # any service's name
 
 
 def main(arguments: list[str] | None = None) -> int:

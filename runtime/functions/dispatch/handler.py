@@ -72,7 +72,7 @@ def handle(event: dict[str, Any], context: object) -> dict[str, Any]:
                 dispatcher.dispatch(*image_set)
                 done.add(image_set)
         # One bad message must not keep the rest of its batch from being sent, whatever is wrong with it.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - reported as this message's failure
             logger.error("dispatching failed: %s, %s", subject, _describe(error))
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}

@@ -61,7 +61,7 @@ def handle(event: dict[str, Any], context: object) -> dict[str, Any]:
                 index(*image_set, medical_imaging=medical_imaging, s3=s3, bucket=bucket)
                 done.add(image_set)
         # One bad message must not keep the rest of its batch from being indexed, whatever is wrong with it.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - reported as this message's failure
             logger.error("indexing failed: %s, %s", subject, _describe(error))
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}

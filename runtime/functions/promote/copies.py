@@ -120,7 +120,7 @@ def _weights(archive: _Hashing) -> dict[str, str]:
     """SHA-256 of each file in the folder `models` of the archive's bundle, by name."""
     found = {}
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=archive, mode="r|gz") as tar:  # type: ignore[call-overload]  # reads in one pass
             for member in tar:
                 parts = member.name.removeprefix("./").split("/")
                 if not member.isfile() or len(parts) < 2 or parts[-2] != "models":

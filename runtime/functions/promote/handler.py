@@ -60,7 +60,7 @@ def handle(event: dict[str, Any], context: object) -> dict[str, Any]:
             arn = package_arn_of(record["body"])
             promote(arn, settings=settings, sagemaker=sagemaker, s3=s3)
         # One bad message must not keep the others from being promoted, whatever is wrong with it.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - reported as this message's failure
             logger.error("promotion failed: message %s, %s", record["messageId"], _describe(error))
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}
