@@ -8,8 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from runtime.stack import ensure_stack_size
-from runtime.stop_signals import block_stop_signals
+from runtime.serving.stack import ensure_stack_size
+from runtime.serving.stop_signals import block_stop_signals
 
 _USAGE = "usage: python -m runtime serve"
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         log.error("the environment cannot be used", extra={"fields": {"detail": str(error)}})
         return 2
 
-    from runtime.serve import serve
+    from runtime.serving.serve import serve
 
     return serve(settings)
 

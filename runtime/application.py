@@ -15,20 +15,20 @@ from typing import Any
 from holoscan.conditions import CountCondition
 from monai.deploy.core import Application
 
-from runtime.answer import Result
-from runtime.bundle import Bundle
-from runtime.exchange import Exchange
+from runtime.bundles.bundle import Bundle
 from runtime.metrics import Metrics
 from runtime.operators.archive_writer import ArchiveWriter
 from runtime.operators.bundle_inference import BundleInference
+from runtime.operators.exchange import Exchange
 from runtime.operators.image_set_loader import ImageSetLoader
 from runtime.operators.segmentation_writer import SegmentationWriter
+from runtime.operators.series_rules import SeriesRule
 from runtime.operators.series_selection import SeriesSelection
 from runtime.operators.stored_result import StoredResult
 from runtime.operators.volume_loader import VolumeLoader
-from runtime.request import ImageSetInput
-from runtime.results import Results
-from runtime.series_rules import SeriesRule
+from runtime.results.answer import Result
+from runtime.results.results import Results
+from runtime.serving.request import ImageSetInput
 
 
 class SegmentationApplication(Application):

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.answer import Result
+from runtime.results.answer import Result
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from runtime.errors import SettingsError
-from runtime.series_rules import SeriesRule
+from runtime.operators.series_rules import SeriesRule
 
 _T = TypeVar("_T")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
 
-from runtime.exchange import Exchange
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import Segmentation
-from runtime.results import Results
+from runtime.results.results import Results
 
 
 class ArchiveWriter(Operator):

@@ -7,9 +7,9 @@ from typing import Any
 from monai.deploy.core import Operator, OperatorSpec
 
 from healthimaging.monai import load_metatensor
-from runtime.bundle import Bundle
-from runtime.channel_masks import channel_masks
-from runtime.exchange import Exchange
+from runtime.bundles.bundle import Bundle
+from runtime.bundles.channel_masks import channel_masks
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import Masks, SourceVolume
 
 

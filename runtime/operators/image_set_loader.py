@@ -8,9 +8,9 @@ from monai.deploy.core import Operator, OperatorSpec
 
 from healthimaging import ImageSet
 from runtime.errors import SourceNotPrimaryError
-from runtime.exchange import Exchange
-from runtime.identity import ResultIdentity
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import OpenedImageSet
+from runtime.results.identity import ResultIdentity
 
 
 class ImageSetLoader(Operator):

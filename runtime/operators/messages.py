@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from healthimaging import ImageSet, Volume
-from runtime.identity import ResultIdentity
+from runtime.results.identity import ResultIdentity
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

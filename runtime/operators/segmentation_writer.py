@@ -9,8 +9,8 @@ import numpy.typing as npt
 from monai.deploy.core import Operator, OperatorSpec
 
 from healthimaging import SegmentDescription, write_segmentation
-from runtime.bundle import Bundle
-from runtime.exchange import Exchange
+from runtime.bundles.bundle import Bundle
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import Masks, Segmentation, SourceVolume
 
 SERIES_NUMBER = 900

@@ -9,9 +9,9 @@ from typing import Any
 from monai.deploy.core import Operator, OperatorSpec
 from pydicom import Dataset
 
-from runtime.exchange import Exchange
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import OpenedImageSet, SelectedSeries
-from runtime.series_rules import SeriesRule, select_series
+from runtime.operators.series_rules import SeriesRule, select_series
 
 
 class SeriesSelection(Operator):

@@ -8,8 +8,8 @@ from monai.deploy.core import Operator, OperatorSpec
 
 from healthimaging import Volume
 from healthimaging.errors import VolumeError
-from runtime.exchange import Exchange
 from runtime.metrics import VolumeFigures
+from runtime.operators.exchange import Exchange
 from runtime.operators.messages import SelectedSeries, SourceVolume
 
 

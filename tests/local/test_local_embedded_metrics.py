@@ -18,9 +18,9 @@ import pytest
 from role_sessions import make_role
 
 from local.embedded_metrics import readings
-from runtime.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
 from runtime.logs import JsonFormatter
 from runtime.metrics import NAMESPACE, Metrics, VolumeFigures
+from runtime.results.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": 1024}
 DIRECTIVE = {

@@ -12,12 +12,12 @@ from pydicom.sr.codedict import codes
 from synthetic_patient import make_patient
 
 from healthimaging import SegmentDescription, StoreOutcome, write_segmentation
-from runtime import archive as archive_module
-from runtime.answer import SegmentVolume
-from runtime.archive import SegmentationArchive, StoredSeries
+from runtime.bundles.segment_terms import segment_terms
 from runtime.errors import SegmentationNotPrimaryError, StoredSegmentationMissingError, StoreRefusedError
-from runtime.segment_terms import segment_terms
-from runtime.segment_volumes import segment_volumes
+from runtime.results import archive as archive_module
+from runtime.results.answer import SegmentVolume
+from runtime.results.archive import SegmentationArchive, StoredSeries
+from runtime.results.segment_volumes import segment_volumes
 
 STORE, UID = "d" * 32, "2.25.5"
 

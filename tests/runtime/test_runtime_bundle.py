@@ -20,11 +20,11 @@ from monai.transforms import Compose
 from synthetic_bundle import inference_config, metadata, write_bundle
 from synthetic_patient import make_patient
 
-from runtime.bundle import Bundle, load_bundle, warm_up
-from runtime.bundle_files import Channel, read_bundle_files
-from runtime.channel_masks import channel_masks
+from runtime.bundles.bundle import Bundle, load_bundle, warm_up
+from runtime.bundles.channel_masks import channel_masks
+from runtime.bundles.files import Channel, read_bundle_files
+from runtime.bundles.foreground_inversion import ForegroundArgmaxd, invert_foreground_only
 from runtime.errors import BundleError, UnsuitablePredictionError
-from runtime.foreground_inversion import ForegroundArgmaxd, invert_foreground_only
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from synthetic_patient import Patient, as_multi_frame, make_patient
 
 from healthimaging import DicomWeb, read_segmentation
 from healthimaging.monai import load_metatensor
-from runtime.bundle import load_bundle
-from runtime.bundle_files import read_bundle_files
-from runtime.identity import ResultIdentity
+from runtime.bundles.bundle import load_bundle
+from runtime.bundles.files import read_bundle_files
+from runtime.results.identity import ResultIdentity
 
 
 @pytest.fixture(scope="module")

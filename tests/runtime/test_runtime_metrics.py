@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from runtime.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
-from runtime.exchange import Exchange
 from runtime.logs import JsonFormatter
 from runtime.metrics import METRICS, NAMESPACE, OTHER, PHASES, Metrics, VolumeFigures
-from runtime.request import ImageSetInput
+from runtime.operators.exchange import Exchange
+from runtime.results.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
+from runtime.serving.request import ImageSetInput
 
 SECRETS = ("a" * 32, "2.25.1", "2.25.2", "e" * 32)
 """Identifiers of the result below: none may become a dimension."""

@@ -14,9 +14,9 @@ from runtime.errors import (
     SettingsError,
     SeveralMatchingSeriesError,
 )
-from runtime.identity import ResultIdentity
-from runtime.request import MAXIMUM_INPUTS, parse_request
-from runtime.series_rules import SeriesRule, select_series
+from runtime.operators.series_rules import SeriesRule, select_series
+from runtime.results.identity import ResultIdentity
+from runtime.serving.request import MAXIMUM_INPUTS, parse_request
 from runtime.settings import S3Prefix, Settings
 
 STORE, SET = "d" * 32, "0123456789abcdef" * 2

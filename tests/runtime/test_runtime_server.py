@@ -16,13 +16,13 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from fastapi.testclient import TestClient
 
 from healthimaging.errors import GeometryError, ImageSetNotFoundError, ServiceError
-from runtime.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
 from runtime.errors import NoMatchingSeriesError, SegmentationNotPrimaryError
 from runtime.logs import JsonFormatter
 from runtime.metrics import Metrics
-from runtime.request import ImageSetInput
-from runtime.server import MAXIMUM_BODY_BYTES, create_app
-from runtime.worker import Worker
+from runtime.results.answer import ModelIdentity, Result, SegmentVolume, StoredSegmentation
+from runtime.serving.request import ImageSetInput
+from runtime.serving.server import MAXIMUM_BODY_BYTES, create_app
+from runtime.serving.worker import Worker
 
 STORE, SET = "d" * 32, "a" * 32
 REQUEST = {"datastoreId": STORE, "imageSetId": SET}

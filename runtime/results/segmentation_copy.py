@@ -7,7 +7,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from runtime.identity import ResultIdentity
+from runtime.results.identity import ResultIdentity
 from runtime.settings import S3Prefix
 
 

@@ -9,9 +9,9 @@ import boto3
 
 from runtime.errors import BundleError
 from runtime.metrics import Metrics
-from runtime.series_rules import SeriesRule
+from runtime.operators.series_rules import SeriesRule
+from runtime.serving.worker import Segment
 from runtime.settings import Settings
-from runtime.worker import Segment
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ def load_service(settings: Settings, metrics: Metrics) -> Segment:
     start = time.perf_counter()
     from healthimaging import connect
     from runtime.application import SegmentationApplication
-    from runtime.archive import SegmentationArchive
-    from runtime.bundle import load_bundle, warm_up
-    from runtime.results import Results
-    from runtime.segmentation_copy import SegmentationCopy
+    from runtime.bundles.bundle import load_bundle, warm_up
+    from runtime.results.archive import SegmentationArchive
+    from runtime.results.results import Results
+    from runtime.results.segmentation_copy import SegmentationCopy
 
     imported = time.perf_counter()
     bundle = load_bundle(settings.model_directory)

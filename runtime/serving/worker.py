@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from runtime.answer import Answer, Result
 from runtime.errors import ModelLoadingError, QueueFullError
-from runtime.request import ImageSetInput
+from runtime.results.answer import Answer, Result
+from runtime.serving.request import ImageSetInput
 
 _LOG = logging.getLogger(__name__)
 

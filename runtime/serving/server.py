@@ -11,12 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from runtime.answer import to_document
 from runtime.errors import ErrorReport, RequestTooLargeError, UnsupportedMediaTypeError, report
 from runtime.logs import places
 from runtime.metrics import Metrics
-from runtime.request import ImageSetInput, parse_request
-from runtime.worker import Worker
+from runtime.results.answer import to_document
+from runtime.serving.request import ImageSetInput, parse_request
+from runtime.serving.worker import Worker
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from runtime.bundle_files import Channel
+from runtime.bundles.files import Channel
 from runtime.errors import UnsuitablePredictionError
 
 

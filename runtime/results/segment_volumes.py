@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom import Dataset
 
-from runtime.answer import SegmentVolume
+from runtime.results.answer import SegmentVolume
 
 _CUBIC_MM_PER_ML = 1000.0
 

@@ -10,11 +10,11 @@ import uvicorn
 from runtime.errors import report
 from runtime.logs import places
 from runtime.metrics import Metrics
-from runtime.server import create_app
-from runtime.service import load_service
+from runtime.serving.server import create_app
+from runtime.serving.service import load_service
+from runtime.serving.stop_signals import wait_for_stop_signal
+from runtime.serving.worker import Worker
 from runtime.settings import Settings
-from runtime.stop_signals import wait_for_stop_signal
-from runtime.worker import Worker
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ def serve(settings: Settings) -> int:
 
     0 after SIGTERM or SIGINT, when every request in flight is answered; 1 when the model cannot be loaded.
 
-    The signals must be blocked (`runtime.stop_signals`) before this module is imported. SageMaker kills the
-    container 30 s after SIGTERM; until then a drain is never cut short.
+    The signals must be blocked (`runtime.serving.stop_signals`) before this module is imported. SageMaker
+    kills the container 30 s after SIGTERM; until then a drain is never cut short.
     """
     failures: list[BaseException] = []
 

@@ -15,11 +15,11 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
-from runtime.answer import ModelIdentity
-from runtime.bundle_files import BundleFiles, read_bundle_files
+from runtime.bundles.files import BundleFiles, read_bundle_files
+from runtime.bundles.foreground_inversion import invert_foreground_only
+from runtime.bundles.segment_terms import SegmentTerm, segment_terms
 from runtime.errors import BundleError, InferenceError, UnsuitablePredictionError
-from runtime.foreground_inversion import invert_foreground_only
-from runtime.segment_terms import SegmentTerm, segment_terms
+from runtime.results.answer import ModelIdentity
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydicom import Dataset
 
-from runtime.answer import ModelIdentity, Result, StoredSegmentation
-from runtime.archive import SegmentationArchive, StoredSeries
-from runtime.identity import ResultIdentity
-from runtime.segment_volumes import segment_volumes
-from runtime.segmentation_copy import SegmentationCopy
+from runtime.results.answer import ModelIdentity, Result, StoredSegmentation
+from runtime.results.archive import SegmentationArchive, StoredSeries
+from runtime.results.identity import ResultIdentity
+from runtime.results.segment_volumes import segment_volumes
+from runtime.results.segmentation_copy import SegmentationCopy
 
 
 class Results:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from runtime.answer import Result
 from runtime.metrics import VolumeFigures
-from runtime.request import ImageSetInput
+from runtime.results.answer import Result
+from runtime.serving.request import ImageSetInput
 
 
 @dataclass(kw_only=True)

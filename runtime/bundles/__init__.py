@@ -1,0 +1,1 @@
+"""MONAI bundles: read, kept warm, and run on one volume."""

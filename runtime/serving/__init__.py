@@ -1,0 +1,1 @@
+"""SageMaker's container contract: HTTP server, the worker that owns the model, their start and end."""
