@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from local import identity
+from local.service import Caller, ServiceError
+
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 30
@@ -54,7 +57,8 @@ def publish(
 
 
 def install() -> None:
-    """Make EventBridge ask a queue's policy before it sends, as AWS does; MiniStack sends to any queue."""
+    """Make rules ask a queue's policy before they send, and schedules their role, as AWS does; MiniStack
+    sends to any target."""
     from ministack.services import eventbridge
 
     invoke = eventbridge._invoke_target
@@ -63,7 +67,13 @@ def install() -> None:
         target: Mapping[str, Any], event: Mapping[str, Any], rule: Mapping[str, Any], view: Any = None
     ) -> None:
         arn = target.get("Arn", "")
-        if arn.split(":")[2:3] == ["sqs"] and not _may_send(arn, rule):
+        if rule["Arn"].startswith("arn:aws:scheduler:"):
+            try:
+                _ask_role_of_schedule(arn, target["RoleArn"], rule["Arn"])
+            except ServiceError as error:
+                logger.warning("schedule %s may not reach %s: %s", rule["Name"], arn, error.message)
+                return
+        elif arn.split(":")[2:3] == ["sqs"] and not _may_send(arn, rule):
             logger.warning(
                 "rule %s may not send to %s: the queue's policy does not allow it", rule["Name"], arn
             )
@@ -71,6 +81,28 @@ def install() -> None:
         invoke(target, event, rule, view)
 
     eventbridge._invoke_target = invoke_if_allowed
+
+
+_OF_SCHEDULES = {"sqs": "sqs:SendMessage", "lambda": "lambda:InvokeFunction", "sns": "sns:Publish"}
+"""What a schedule's role must be allowed to do to a target."""
+
+
+def _ask_role_of_schedule(target_arn: str, role_arn: str, schedule_arn: str) -> None:
+    """Raise `ServiceError` unless the role trusts EventBridge Scheduler and may reach the target."""
+    _, _, _, region, account_id, _ = schedule_arn.split(":", 5)
+    session = identity.assume(
+        role_arn=role_arn,
+        principal="scheduler.amazonaws.com",
+        session_name="scheduler",
+        account_id=account_id,
+        region=region,
+        source_arn=schedule_arn,
+    )
+    action = _OF_SCHEDULES.get(target_arn.split(":")[2])
+    if action is not None:
+        role = f"arn:aws:sts::{account_id}:assumed-role/{role_arn.rsplit('/', 1)[-1]}/scheduler"
+        caller = Caller(account_id=account_id, region=region, access_key_id=session.access_key_id, arn=role)
+        identity.authorize(caller=caller, action=action, resources=[target_arn])
 
 
 def _may_send(queue_arn: str, rule: Mapping[str, Any]) -> bool:

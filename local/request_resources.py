@@ -1,7 +1,8 @@
 """What requests to MiniStack's services are authorised against, where its own answer is not AWS's.
 
 Each difference would refuse a role what AWS grants it, or grant what AWS refuses. Sources: the Service
-Authorization Reference pages of Amazon ECR, AWS Glue, Amazon Athena and Amazon CloudWatch Logs.
+Authorization Reference pages of Amazon ECR, AWS Glue, Amazon Athena, Amazon CloudWatch Logs and Amazon
+EventBridge.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ Extract = Callable[..., str]
 
 
 def install() -> None:
-    """Correct MiniStack's request authorisation. It looks both functions up for each request."""
+    """Correct MiniStack's request authorisation. It looks the functions up for each request."""
     from ministack.core import iam_actions, iam_evaluator
 
     extract: Extract = iam_actions.extract_resource_arn
     enforce = iam_evaluator.enforce
+    tag_keys: Callable[..., dict[str, Any]] = iam_actions.request_tag_context
 
     def corrected_arn(
         service: str,
@@ -53,7 +55,12 @@ def install() -> None:
                 return denied
         return None
 
+    def condition_keys(service: str, iam_action: str, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        own = _event_keys(_json(body)) if iam_action == "events:PutEvents" else {}
+        return {**tag_keys(service, iam_action, body, params), **own}
+
     iam_actions.extract_resource_arn = corrected_arn
+    iam_actions.request_tag_context = condition_keys
     iam_evaluator.enforce = enforce_all
 
 
@@ -66,6 +73,18 @@ def _containers(service: str, resource_arn: str) -> tuple[str, ...]:
     if service == "glue" and resource:
         return (f"{prefix}:catalog", f"{prefix}:database/{resource.partition('/')[0]}")
     return ()
+
+
+def _event_keys(request: Mapping[str, Any]) -> dict[str, str]:
+    """What the events of a request say of themselves. AWS asks for each event; here those of a request that
+    differ have no key, so that a condition on it refuses them all.
+    """
+    found = {}
+    for key, member in {"events:source": "Source", "events:detail-type": "DetailType"}.items():
+        values = {str(entry.get(member)) for entry in request.get("Entries") or [] if isinstance(entry, dict)}
+        if len(values) == 1:
+            found[key] = values.pop()
+    return found
 
 
 def _ecr(action: str, request: Mapping[str, Any]) -> str | None:

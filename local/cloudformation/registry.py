@@ -14,12 +14,21 @@ from local.cloudformation.healthimaging import Datastore
 from local.cloudformation.network import FlowLog, SecurityGroupRule
 from local.cloudformation.recorded import INERT_TYPES, RECORDED_TYPES, RecordedType
 from local.cloudformation.resource import ResourceType
-from local.cloudformation.sagemaker import Endpoint, EndpointConfig, Model, ModelPackageGroup, Pipeline
+from local.cloudformation.sagemaker import (
+    Endpoint,
+    EndpointConfig,
+    InferenceComponent,
+    Model,
+    ModelPackageGroup,
+    Pipeline,
+)
 from local.cloudformation.schema import RegistrySchema, registry_schema
 from local.cloudformation.unrecorded import Unrecorded
 from local.service import Cloud, Service
 
 Handlers = dict[str, Callable[..., Any]]
+
+_SAGEMAKER = (Pipeline, ModelPackageGroup, Model, EndpointConfig, Endpoint, InferenceComponent)
 
 
 def install_resource_types(
@@ -62,7 +71,7 @@ def _types(cloud: Cloud, services: Mapping[str, Service], unrecorded: Unrecorded
     sagemaker = calls("sagemaker")
     real: list[ResourceType] = [
         Datastore(calls("medical-imaging")),
-        *(kind(calls=sagemaker) for kind in (Pipeline, ModelPackageGroup, Model, EndpointConfig, Endpoint)),
+        *(kind(calls=sagemaker) for kind in _SAGEMAKER),
         NamedQuery(cloud),
         SecurityConfiguration(cloud),
         FlowLog(cloud=cloud),

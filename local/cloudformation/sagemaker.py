@@ -1,8 +1,9 @@
-"""AWS::SageMaker::{Pipeline,ModelPackageGroup,Model,EndpointConfig,Endpoint}."""
+"""AWS::SageMaker::{Pipeline,ModelPackageGroup,Model,EndpointConfig,Endpoint,InferenceComponent}."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ class SageMakerType:
     kind: str
     ref_is_name: bool = False
     """`Ref` is the name (pipelines); of the others it is the ARN."""
+    update_only: frozenset[str] = frozenset()
+    """Properties that say how to update, which the Create operation does not know."""
 
     @property
     def type_name(self) -> str:
@@ -29,8 +32,13 @@ class SageMakerType:
 
     def create(self, *, stack: str, logical_id: str, properties: Mapping[str, Any]) -> Resource:
         name = str(properties.get(f"{self.kind}Name") or generated_name(stack, logical_id).lower())
-        self.calls.invoke(f"Create{self.kind}", self._parameters(properties) | {f"{self.kind}Name": name})
-        with self.calls.unrecorded.keeping(self.type_name, name):
+        given = {k: value for k, value in self._parameters(properties).items() if k not in self.update_only}
+        params = given | {f"{self.kind}Name": name}
+        # Of a name that is taken nothing is noted: the service refuses it, and it is not this stack's.
+        unrecorded = self.calls.unrecorded
+        noted = nullcontext() if self._exists(name) else unrecorded.keeping(self.type_name, name)
+        with noted:
+            self.calls.invoke(f"Create{self.kind}", params)
             attributes = self._settled(name, created=True)
         return Resource(
             physical_id=name if self.ref_is_name else attributes[f"{self.kind}Arn"], attributes=attributes
@@ -45,7 +53,7 @@ class SageMakerType:
         if "Tags" in differing:
             self._retag(attributes[f"{self.kind}Arn"], old.get("Tags", []), new.get("Tags", []))
         if differing - {"Tags"}:
-            self._update(name, self._parameters(new), differing)
+            self._update(name, self._parameters(new), differing - {"Tags"})
         return self._settled(name, created=False)
 
     def delete(self, *, physical_id: str, properties: Mapping[str, Any]) -> None:
@@ -74,6 +82,15 @@ class SageMakerType:
 
     def _describe(self, name: str) -> dict[str, Any]:
         return self.calls.invoke(f"Describe{self.kind}", {f"{self.kind}Name": name})
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._describe(name)
+        except ServiceError as error:
+            if _is_missing(error):
+                return False
+            raise
+        return True
 
     def _attributes(self, name: str) -> dict[str, Any]:
         described = self._describe(name)
@@ -198,6 +215,58 @@ class Endpoint(SageMakerType):
             raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class InferenceComponent(SageMakerType):
+    """Created only when its copies are in service, as an endpoint."""
+
+    kind: str = "InferenceComponent"
+    update_only: frozenset[str] = frozenset({"DeploymentConfig"})
+
+    def delete(self, *, physical_id: str, properties: Mapping[str, Any]) -> None:
+        name = self._name(physical_id, properties)
+        SageMakerType.delete(self, physical_id=physical_id, properties=properties)
+        wait_until(lambda: self._status(name) == "", what=f"inference component {name}")
+
+    def _parameters(self, properties: Mapping[str, Any]) -> dict[str, Any]:
+        # EndpointArn, which the schema allows, only says EndpointName again.
+        return {key: value for key, value in properties.items() if key != "EndpointArn"}
+
+    def _update(self, name: str, parameters: dict[str, Any], differing: set[str]) -> None:
+        fixed = differing - {"Specification", "RuntimeConfig", "DeploymentConfig", "EndpointArn"}
+        if fixed:
+            SageMakerType._update(self, name, parameters, fixed)
+        wanted: dict[str, Any] = {
+            key: parameters[key] for key in ("Specification", "RuntimeConfig") if key in differing
+        }
+        if wanted:
+            if "DeploymentConfig" in parameters:
+                wanted["DeploymentConfig"] = parameters["DeploymentConfig"]
+            self.calls.invoke("UpdateInferenceComponent", {f"{self.kind}Name": name, **wanted})
+
+    def _settled(self, name: str, *, created: bool) -> dict[str, Any]:
+        wait_until(lambda: not self._status(name).endswith("ing"), what=f"inference component {name}")
+        described = self._describe(name)
+        status, failure = described[f"{self.kind}Status"], described.get("FailureReason")
+        if status != "InService" or failure:
+            if created:
+                self.delete(physical_id=name, properties={})
+            raise RuntimeError(f"Inference component {name} is {status}: {failure or 'no reason given'}")
+        return self._attributes(name)
+
+    def _attributes(self, name: str) -> dict[str, Any]:
+        described = self._describe(name)
+        counts = {f"RuntimeConfig.{member}": value for member, value in described["RuntimeConfig"].items()}
+        return SageMakerType._attributes(self, name) | {
+            "EndpointArn": described["EndpointArn"],
+            "LastModifiedTime": str(described["LastModifiedTime"]),
+            **counts,
+        }
+
+    def _status(self, name: str) -> str:
+        """The component's status; "" if there is none."""
+        return str(self._describe(name)[f"{self.kind}Status"]) if self._exists(name) else ""
+
+
 _ENDPOINT_UPDATE_ONLY = {
     "RetainAllVariantProperties": "RetainAllVariantProperties",
     "ExcludeRetainedVariantProperties": "ExcludeRetainedVariantProperties",
@@ -206,7 +275,10 @@ _ENDPOINT_UPDATE_ONLY = {
 
 
 def _is_missing(error: ServiceError) -> bool:
-    """SageMaker says that a resource is missing in two ways, by the age of the operation."""
+    """SageMaker says that a described or deleted resource is missing in three ways, by the age of the
+    operation."""
     return (
-        error.code in ("ResourceNotFound", "ResourceNotFoundException") or "Could not find" in error.message
+        error.code in ("ResourceNotFound", "ResourceNotFoundException")
+        or "Could not find" in error.message
+        or error.message.endswith("does not exist.")
     )

@@ -2,8 +2,9 @@
 
 A stack's records are saved within two seconds of a change; a resource itself is there at once, and an
 endpoint for minutes before its stack records it. A crash in between would leave it to nobody: running, and
-not known to the stack, whose next deployment makes another one. So each is written down here until a snapshot
-contains its record, and what is left here at a start is deleted, as a rollback would have done.
+not known to the stack, whose next deployment makes another one. So each is written down here, before it is
+made, until a snapshot contains its record, and what is left here at a start is deleted, as a rollback would
+have done. (Written down after it was made, a crash between the two would leave it.)
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Unrecorded:
 
     @contextmanager
     def keeping(self, type_name: str, name: str) -> Iterator[None]:
-        """Note a resource that was just made. The block ends when it is ready, and raises when it has been
-        deleted again because it did not become so."""
+        """Note a resource that nobody has yet and that the block makes. The block ends when it is ready, and
+        raises when it was not made, or has been deleted again because it did not become ready."""
         entry = (type_name, name)
         with self._lock:
             self._making.append(entry)
@@ -64,7 +65,8 @@ class Unrecorded:
     def delete_left_over(self, types: Mapping[str, ResourceType]) -> None:
         """Delete what an interrupted operation had made and no restored stack records."""
         recorded, _ = _records()
-        for type_name, name in self._left:
+        # The latest first, as a rollback does: what was made later may stand on what was made before.
+        for type_name, name in reversed(self._left):
             if _key(type_name, name) not in recorded:
                 logger.warning(
                     "deleting %s %s: its stack was interrupted before recording it", type_name, name

@@ -30,6 +30,8 @@ _WITHOUT_EFFECT = frozenset(
         "--no-input",
         "--quiet",
         "-q",
+        # What the base image brings: there is no base image here, so it is fetched like the rest.
+        "--no-index",
     }
 )
 """Options that change neither which packages nor which versions are installed."""

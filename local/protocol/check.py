@@ -19,18 +19,24 @@ from local.service import ServiceError
 
 
 def check_request(operation: OperationModel, params: dict[str, Any]) -> None:
-    """Raise a ValidationException that names everything wrong with the parameters, never a sensitive
-    value."""
+    """Raise the service's validation error, which names everything wrong with the parameters, never a
+    sensitive value."""
     shape = operation.input_shape
     if shape is None:
         return
     report = ParamValidator().validate(params, shape)
     if report.has_errors():
-        raise ServiceError("ValidationException", report.generate_report(), status=400)
+        raise ServiceError(_code(operation), report.generate_report(), status=400)
     broken = list(broken_constraints(shape, params))
     if broken:
         count = f"{len(broken)} validation error{'s' if len(broken) > 1 else ''} detected: "
-        raise ServiceError("ValidationException", count + "; ".join(broken), status=400)
+        raise ServiceError(_code(operation), count + "; ".join(broken), status=400)
+
+
+def _code(operation: OperationModel) -> str:
+    """How the service calls a request that breaks its model: ValidationError where its errors say so."""
+    names = {shape.name for shape in operation.error_shapes}
+    return "ValidationError" if "ValidationError" in names else "ValidationException"
 
 
 def check_response(operation: OperationModel, answer: dict[str, Any]) -> None:

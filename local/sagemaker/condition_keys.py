@@ -51,6 +51,11 @@ _KEYS: dict[str, tuple[tuple[str, Member], ...]] = {
     ),
     "CreateEndpointConfig": (
         ("sagemaker:InstanceTypes", ("ProductionVariants", "*", "InstanceType")),
+        (
+            "sagemaker:ServerlessMaxConcurrency",
+            ("ProductionVariants", "*", "ServerlessConfig", "MaxConcurrency"),
+        ),
+        ("sagemaker:ServerlessMemorySize", ("ProductionVariants", "*", "ServerlessConfig", "MemorySizeInMB")),
         ("sagemaker:VolumeKmsKey", ("KmsKeyId",)),
     ),
     "CreateModelPackage": (("sagemaker:ModelApprovalStatus", ("ModelApprovalStatus",)),),

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from local.sagemaker.background import BackgroundWork
 from local.sagemaker.errors import not_found, validation
 from local.sagemaker.foundation import Foundation, refuse, shown, without_tags
-from local.sagemaker.hosting import DEFAULT_STARTUP_SECONDS, ModelServer
+from local.sagemaker.hosting import ModelServer
 from local.sagemaker.jobs import JobFailedError
 from local.sagemaker.listing import page, select
 from local.sagemaker.models import Models
 from local.sagemaker.store import Document, now
-from local.sagemaker.variants import production_variant, refuse_another_scale
+from local.sagemaker.variants import hosts_components, production_variant, refuse_another_scale, server_of
 from local.service import Call, Handler
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,11 @@ class Endpoints:
         self._servers: dict[str, Servers] = {}
         self._starting: dict[str, list[ModelServer]] = {}
         self._lock = threading.RLock()
-        self._threads: set[threading.Thread] = set()
+        self._work = BackgroundWork("endpoint work")
         self.on_delete: Callable[[str], None] = lambda name: None
         """Called when an endpoint goes: its asynchronous requests go too."""
+        self.may_delete: Callable[[Document], None] = lambda endpoint: None
+        """Raises while an endpoint cannot go: inference components are on it."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation -> handler."""
@@ -107,7 +110,7 @@ class Endpoints:
         if not self._foundation.store.add(KIND, name, document):
             raise validation(f'Cannot create already existing endpoint "{arn}".')
         self._foundation.tag(call, arn)
-        self._in_background(lambda: self._bring_up(document, snapshot))
+        self._work.start(lambda: self._bring_up(document, snapshot))
         return {"EndpointArn": arn}
 
     def list_endpoints(self, call: Call) -> Mapping[str, Any]:
@@ -130,18 +133,23 @@ class Endpoints:
                     f"Cannot update endpoint {name} with status {document['EndpointStatus']}; "
                     "it must be InService."
                 )
+            before = document["_Snapshot"]["Config"]
+            if hosts_components(before) != hosts_components(snapshot["Config"]):
+                raise validation(
+                    f"Endpoint {name} cannot be updated from models to inference components or back."
+                )
             if params.get("RetainAllVariantProperties"):
-                refuse_another_scale(document["_Snapshot"]["Config"], snapshot["Config"])
+                refuse_another_scale(before, snapshot["Config"])
             self._set(name, "Updating", FailureReason=None)
-        self._in_background(lambda: self._replace(document, snapshot, params))
+        self._work.start(lambda: self._replace(document, snapshot, params))
         return {"EndpointArn": document["EndpointArn"]}
 
     def delete(self, call: Call) -> Mapping[str, Any]:
         """Stop the containers; the endpoint is gone when they are."""
         name = call.params["EndpointName"]
-        self.find(name)
+        self.may_delete(self.find(name))
         self._set(name, "Deleting")
-        self._in_background(lambda: self._remove(name))
+        self._work.start(lambda: self._remove(name))
         return {}
 
     def start(self) -> None:
@@ -161,7 +169,7 @@ class Endpoints:
                 )
             if status != "Creating":
                 self._set(name, "SystemUpdating")
-            self._in_background(
+            self._work.start(
                 functools.partial(self._bring_up, document, document["_Snapshot"], reason=reason)
             )
         threading.Thread(target=self._supervise, name="endpoints", daemon=True).start()
@@ -171,11 +179,9 @@ class Endpoints:
         with self._lock:
             servers = [server for group in self._servers.values() for server in group.values()]
             self._servers.clear()
-            threads = list(self._threads)
         for server in servers:
             server.stop(drain_seconds=0)
-        for thread in threads:
-            thread.join(10.0)
+        self._work.join(10.0)
 
     def _snapshot(self, config_name: str) -> Document:
         """The configuration and its models as they are now: later deletes do not touch a running endpoint."""
@@ -183,6 +189,7 @@ class Endpoints:
         models = {
             variant["VariantName"]: self._models.model(variant["ModelName"])
             for variant in config["ProductionVariants"]
+            if "ModelName" in variant
         }
         return {"Config": config, "Models": models}
 
@@ -216,6 +223,8 @@ class Endpoints:
         servers: Servers = {}
         try:
             for variant in snapshot["Config"]["ProductionVariants"]:
+                if "ModelName" not in variant:
+                    continue  # inference components bring their own containers
                 servers[variant["VariantName"]] = server = self._new_server(name, variant, snapshot)
                 with self._lock:
                     self._starting.setdefault(name, []).append(server)
@@ -234,21 +243,8 @@ class Endpoints:
         return servers
 
     def _new_server(self, name: str, variant: Mapping[str, Any], snapshot: Document) -> ModelServer:
-        label = variant["VariantName"]
-        model = snapshot["Models"][label]
-        instance = f"i-{uuid.uuid4().hex[:17]}"
-        return ModelServer(
-            self._foundation,
-            name=f"endpoint {name}, variant {label}",
-            role_arn=model["ExecutionRoleArn"],
-            container=model["_Container"],
-            folder=self._foundation.root / KIND / name / instance,
-            log_group=f"/aws/sagemaker/Endpoints/{name}",
-            log_stream=f"{label}/{instance}",
-            startup_seconds=float(
-                variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_SECONDS)
-            ),
-        )
+        model = snapshot["Models"][variant["VariantName"]]
+        return server_of(self._foundation, name, variant, model)
 
     def _install(self, endpoint: Document, servers: Servers, snapshot: Document, **members: Any) -> None:
         name, config = endpoint["EndpointName"], snapshot["Config"]
@@ -267,7 +263,7 @@ class Endpoints:
                 server.stop(drain_seconds=0)
             return
         variants = [
-            production_variant(variant, servers[variant["VariantName"]])
+            production_variant(variant, servers.get(variant["VariantName"]))
             for variant in config["ProductionVariants"]
         ]
         if "AsyncInferenceConfig" in config:
@@ -371,19 +367,6 @@ class Endpoints:
         for server in servers.values():
             server.stop(drain_seconds=0)
         self._fail(endpoint, reason)
-
-    def _in_background(self, work: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                work()
-            finally:
-                with self._lock:
-                    self._threads.discard(threading.current_thread())
-
-        thread = threading.Thread(target=run, name="endpoint work", daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        thread.start()
 
 
 def _same(document: Document, endpoint: Document) -> bool:

@@ -5,6 +5,7 @@ Source: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.h
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import socket
@@ -20,6 +21,7 @@ import urllib3
 
 from local.containers.engine import Container, ContainerSpec
 from local.containers.errors import ContainerError
+from local.containers.image import Image
 from local.containers.process import tail
 from local.sagemaker.foundation import Foundation, RoleSession
 from local.sagemaker.jobs import REASON_CHARACTERS, JobFailedError, clean, guarded
@@ -49,14 +51,19 @@ class ModelServerError(Exception):
     """The container gave no answer at all."""
 
 
+class ModelTimeoutError(ModelServerError):
+    """The container took longer to answer than it may."""
+
+
 class ModelServer:
-    """One container of one production variant (or of a transform job)."""
+    """One container of a production variant, of an inference component or of a transform job."""
 
     def __init__(
         self,
         foundation: Foundation,
         *,
         name: str,
+        variant: str = "",
         role_arn: str,
         container: Mapping[str, Any],
         folder: Path,
@@ -66,6 +73,8 @@ class ModelServer:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self.variant = variant
+        """The production variant that it serves; "" of a transform job."""
         self.image_name: str = container["Image"]
         self.image_digest = ""
         self.expiration: datetime | None = None
@@ -74,7 +83,7 @@ class ModelServer:
         self._role_arn = role_arn
         self._container = container
         self._folder = folder
-        self._log_group = log_group
+        self.log_group = log_group
         self._log_stream = log_stream
         self._startup_seconds = startup_seconds
         self._environment = dict(environment or {})
@@ -85,6 +94,11 @@ class ModelServer:
         self._idle = threading.Condition()
         self._in_flight = 0
         self._stopping = threading.Event()
+
+    @property
+    def base(self) -> Path:
+        """The folder that the container sees as /opt/ml."""
+        return self._folder / "ml"
 
     @property
     def output(self) -> Path:
@@ -102,19 +116,20 @@ class ModelServer:
             lambda: RoleSession(self._foundation, role_arn=self._role_arn, name=f"SageMaker-{self.name}"),
         )
         self.expiration = session.expiration
-        image = guarded("Pulling the image", lambda: session.image(self.image_name))
+        image: Image = guarded("Pulling the image", lambda: session.image(self.image_name))
+        self.check(image)
         self.image_digest = image.digest
         shutil.rmtree(self._folder, ignore_errors=True)
-        (self._folder / "ml" / "model").mkdir(parents=True)
-        guarded("Downloading the model data", lambda: self._download(session))
+        (self.base / "model").mkdir(parents=True)
+        guarded("Downloading the model data", lambda: self.download(session))
         self._port = _free_port()
         self._shipper = LogShipper(
-            client=session.client("logs"), group=self._log_group, stream=self._log_stream, path=self.output
+            client=session.client("logs"), group=self.log_group, stream=self._log_stream, path=self.output
         )
         spec = ContainerSpec(
             name=self.name,
             image=image,
-            base=self._folder / "ml",
+            base=self.base,
             output=self.output,
             arguments=("serve",),
             environment={
@@ -134,6 +149,14 @@ class ModelServer:
             self.stop(drain_seconds=0)
             raise
 
+    def check(self, image: Image) -> None:
+        """What the image must say of itself, before it is started; of most it must not say anything."""
+
+    def download(self, session: RoleSession) -> None:
+        """What the container finds of the model when it starts."""
+        if "ModelDataUrl" in self._container:
+            fetch_archive(session, self._container["ModelDataUrl"], self.base / "model")
+
     def abandon(self) -> None:
         """Nobody waits for it any more: `start`, in whose thread it is, gives up and stops it."""
         self._stopping.set()
@@ -142,9 +165,21 @@ class ModelServer:
         """Whether the container still runs."""
         return self._running is not None and self._running.poll() is None
 
-    def request(self, method: str, path: str, *, seconds: float) -> Reply:
-        """A request without a body (/execution-parameters)."""
-        return self._send(method, path, b"", {}, seconds)
+    @property
+    def busy(self) -> int:
+        """How many invocations it is answering."""
+        return self._in_flight
+
+    def request(self, method: str, path: str, *, seconds: float, document: Any = None) -> Reply:
+        """A request about the server itself, with a JSON document or none: /execution-parameters, /models.
+
+        Raises:
+            ModelServerError: no answer.
+        """
+        if document is None:
+            return self._send(method, path, b"", {}, seconds)
+        headers = {"Content-Type": "application/json"}
+        return self._send(method, path, json.dumps(document).encode(), headers, seconds)
 
     def invoke(
         self,
@@ -154,8 +189,9 @@ class ModelServer:
         content_type: str | None = None,
         accept: str | None = None,
         headers: Mapping[str, str] | None = None,
+        path: str = "/invocations",
     ) -> Reply:
-        """POST /invocations.
+        """POST /invocations, or the path of one of several models.
 
         Raises:
             ModelServerError: no answer (the container ended, or took longer than `seconds`).
@@ -168,7 +204,7 @@ class ModelServer:
         with self._idle:
             self._in_flight += 1
         try:
-            return self._send("POST", "/invocations", body, sent, seconds)
+            return self._send("POST", path, body, sent, seconds)
         finally:
             with self._idle:
                 self._in_flight -= 1
@@ -189,15 +225,6 @@ class ModelServer:
     def last_output(self) -> str:
         """The end of the container's output."""
         return tail(self.output)
-
-    def _download(self, session: RoleSession) -> None:
-        if "ModelDataUrl" not in self._container:
-            return
-        bucket, key = split(self._container["ModelDataUrl"])
-        archive = self._folder / "model.tar.gz"
-        download_object(session.client("s3"), bucket, key, archive)
-        unpack(archive, self._folder / "ml" / "model")
-        archive.unlink()
 
     def _wait_for_ping(self, container: Container) -> None:
         deadline = time.monotonic() + self._startup_seconds
@@ -226,7 +253,7 @@ class ModelServer:
 
     def _unhealthy(self, what: str) -> JobFailedError:
         head = (
-            f"The primary container of {self.name} {what}. See the log group {self._log_group}, stream "
+            f"The primary container of {self.name} {what}. See the log group {self.log_group}, stream "
             f"{self._log_stream}; the container's last output:\n"
         )
         return JobFailedError(
@@ -248,7 +275,7 @@ class ModelServer:
                     redirect=False,
                 )
         except urllib3.exceptions.ReadTimeoutError as error:
-            raise ModelServerError(f"the model did not answer within {seconds:.0f} s") from error
+            raise ModelTimeoutError(f"the model did not answer within {seconds:.0f} s") from error
         except urllib3.exceptions.HTTPError as error:
             raise ModelServerError(
                 f"the model's container gave no answer ({type(error).__name__})"
@@ -259,6 +286,16 @@ class ModelServer:
             content_type=answer.headers.get("Content-Type", "application/octet-stream"),
             custom_attributes=answer.headers.get("X-Amzn-SageMaker-Custom-Attributes"),
         )
+
+
+def fetch_archive(session: RoleSession, uri: str, folder: Path) -> None:
+    """Unpack a model's archive in S3 into a folder, as the role."""
+    bucket, key = split(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder.with_suffix(".tar.gz")
+    download_object(session.client("s3"), bucket, key, archive)
+    unpack(archive, folder)
+    archive.unlink()
 
 
 def _free_port() -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from local.sagemaker.errors import in_use, not_found, unsupported, validation
+from local.sagemaker.errors import not_found, validation
 from local.sagemaker.foundation import Foundation, refuse, shown, without_tags
 from local.sagemaker.listing import page, select
+from local.sagemaker.multi_model import MULTI_MODEL
 from local.sagemaker.packages import Registry
 from local.sagemaker.s3 import split
 from local.sagemaker.store import Document, now
+from local.sagemaker.variants import check_variants
 from local.service import Call, Handler
 
 MODEL = "model"
@@ -28,17 +30,8 @@ _REFUSED_IN_CONTAINER = (
 _REFUSED_IN_CONFIG = (
     "DataCaptureConfig.EnableCapture",
     "EnableNetworkIsolation",
-    "ExecutionRoleArn",
     "ExplainerConfig",
     "ShadowProductionVariants",
-)
-_REFUSED_IN_VARIANT = (
-    "AcceleratorType",
-    "CapacityReservationConfig",
-    "CoreDumpConfig",
-    "EnableSSMAccess",
-    "InstancePools",
-    "ServerlessConfig",
 )
 
 
@@ -63,7 +56,7 @@ class Models:
         }
 
     def model(self, name: str) -> Document:
-        """A model; what it runs is in "_Container" (Image, ModelDataUrl, Environment)."""
+        """A model; what it runs is in "_Container" (Image, ModelDataUrl, Environment, Mode)."""
         document = self._foundation.store.get(MODEL, name)
         if document is None:
             raise not_found("model", self._foundation.names.arn(MODEL, name))
@@ -87,8 +80,12 @@ class Models:
             raise validation("PrimaryContainer and ExecutionRoleArn are required.")
         container = params["PrimaryContainer"]
         refuse(container, _REFUSED_IN_CONTAINER)
-        if container.get("Mode", "SingleModel") != "SingleModel":
-            raise unsupported("PrimaryContainer.Mode MultiModel")
+        if container.get("Mode") == MULTI_MODEL and (
+            "ModelPackageName" in container or "ModelDataUrl" not in container
+        ):
+            raise validation(
+                "A container of mode MultiModel needs an Image and the prefix of its models in ModelDataUrl."
+            )
         self._foundation.take_role(call, params["ExecutionRoleArn"])
         name = params["ModelName"]
         arn = self._foundation.names.arn(MODEL, name)
@@ -121,7 +118,9 @@ class Models:
         """Which models an endpoint runs, and how it answers."""
         params = call.params
         refuse(params, _REFUSED_IN_CONFIG)
-        self._check_variants(params["ProductionVariants"])
+        check_variants(params, self.model)
+        if "ExecutionRoleArn" in params:
+            self._foundation.take_role(call, params["ExecutionRoleArn"])
         if asynchronous := params.get("AsyncInferenceConfig"):
             output = asynchronous["OutputConfig"]
             for member in ("S3OutputPath", "S3FailurePath"):
@@ -129,8 +128,6 @@ class Models:
                     split(output[member])
             if "S3OutputPath" not in output:
                 raise validation("AsyncInferenceConfig.OutputConfig.S3OutputPath is required.")
-            if len(params["ProductionVariants"]) > 1:
-                raise unsupported("more than one production variant of an asynchronous endpoint")
         name = params["EndpointConfigName"]
         arn = self._foundation.names.arn(CONFIG, name)
         self._foundation.may_tag(call, arn)
@@ -173,20 +170,6 @@ class Models:
         resolved = {"Image": container["Image"], "Environment": environment}
         if "ModelDataUrl" in container:
             resolved["ModelDataUrl"] = container["ModelDataUrl"]
+        if container.get("Mode") == MULTI_MODEL:
+            resolved["Mode"] = MULTI_MODEL
         return resolved
-
-    def _check_variants(self, variants: list[dict[str, Any]]) -> None:
-        names = [variant["VariantName"] for variant in variants]
-        if len(set(names)) != len(names):
-            raise in_use(f"Production variant names must be unique: {', '.join(names)}")
-        for variant in variants:
-            refuse(variant, _REFUSED_IN_VARIANT)
-            if "ModelName" not in variant:
-                raise unsupported(
-                    f"variant {variant['VariantName']!r} without ModelName (inference components)"
-                )
-            self.model(variant["ModelName"])
-            if variant.get("InitialInstanceCount", 1) > 1:
-                raise unsupported(
-                    f"InitialInstanceCount > 1 (variant {variant['VariantName']!r}, several hosts)"
-                )

@@ -82,6 +82,18 @@ _RESOURCES: dict[str, Sequence[tuple[str, str]]] = {
         "DescribeEndpointConfig",
         "DeleteEndpointConfig",
     ),
+    "CreateInferenceComponent": [
+        ("inference-component", "InferenceComponentName"),
+        ("endpoint", "EndpointName"),
+    ],
+    **_both(
+        "inference-component",
+        "InferenceComponentName",
+        "DescribeInferenceComponent",
+        "UpdateInferenceComponent",
+        "UpdateInferenceComponentRuntimeConfig",
+        "DeleteInferenceComponent",
+    ),
     "CreateEndpoint": _ENDPOINT,
     "UpdateEndpoint": _ENDPOINT,
     **_both(

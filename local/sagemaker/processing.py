@@ -5,35 +5,18 @@ Source: docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-contai
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 from local.containers.process import SAGEMAKER_BASE
-from local.sagemaker.errors import in_use, job_not_found, unsupported, validation
-from local.sagemaker.foundation import Foundation, refuse, shown, without_tags
-from local.sagemaker.jobs import RESTARTED, JobFailedError, Jobs, clean, clean_all, fresh_folder, reason_of
-from local.sagemaker.listing import page, select
+from local.sagemaker.errors import unsupported, validation
+from local.sagemaker.foundation import Foundation, refuse
+from local.sagemaker.job_life import JobKind, JobLife
 from local.sagemaker.processing_run import ProcessingRun
 from local.sagemaker.s3 import split
-from local.sagemaker.store import Document, now
 from local.service import Call, Handler
 
-logger = logging.getLogger(__name__)
-
-KIND = "processing-job"
 _REFUSED = ("NetworkConfig.EnableNetworkIsolation", "ExperimentConfig")
-_SUMMARY = (
-    "ProcessingJobName",
-    "ProcessingJobArn",
-    "CreationTime",
-    "ProcessingEndTime",
-    "LastModifiedTime",
-    "ProcessingJobStatus",
-    "FailureReason",
-    "ExitMessage",
-)
 _DEFAULT_MAX_RUNTIME = 86_400
 
 
@@ -42,123 +25,33 @@ class ProcessingJobs:
 
     def __init__(self, foundation: Foundation) -> None:
         self._foundation = foundation
-        self._jobs = Jobs(foundation)
+        self._life = JobLife(
+            foundation,
+            JobKind(noun="Processing", summary=("FailureReason", "ExitMessage"), shows_modification=True),
+            lambda document, folder, stop: ProcessingRun(
+                foundation, document=document, folder=folder, stop=stop
+            ),
+        )
 
     def handlers(self) -> Mapping[str, Handler]:
         """Operation -> handler."""
-        return {
-            "CreateProcessingJob": self.create,
-            "DescribeProcessingJob": self.describe,
-            "ListProcessingJobs": self.list_jobs,
-            "StopProcessingJob": self.stop,
-        }
+        return self._life.handlers(self.create)
 
     def create(self, call: Call) -> Mapping[str, Any]:
-        """Check the request and start the job's thread."""
+        """Check the request and start the job."""
         params = call.params
         _check(params)
         self._foundation.take_role(call, params["RoleArn"])
-        name = params["ProcessingJobName"]
-        arn = self._foundation.names.arn(KIND, name)
-        self._foundation.may_tag(call, arn)
-        moment = now()
-        document: Document = {
-            **without_tags(params),
-            "ProcessingJobArn": arn,
-            "StoppingCondition": params.get(
-                "StoppingCondition", {"MaxRuntimeInSeconds": _DEFAULT_MAX_RUNTIME}
-            ),
-            "ProcessingJobStatus": "InProgress",
-            "CreationTime": moment,
-            "LastModifiedTime": moment,
-        }
-        if not self._foundation.store.add(KIND, name, document):
-            raise in_use(
-                f"Processing job names must be unique within an AWS account and region; {name!r} exists."
-            )
-        self._foundation.tag(call, arn)
-        self._jobs.start(
-            name,
-            lambda stop: self._run(name, stop),
-            failed=lambda reason: self._end(name, "Failed", FailureReason=reason),
-        )
-        return {"ProcessingJobArn": arn}
-
-    def describe(self, call: Call) -> Mapping[str, Any]:
-        """The job as it stands."""
-        return shown(self._get(call.params["ProcessingJobName"]))
-
-    def list_jobs(self, call: Call) -> Mapping[str, Any]:
-        """Filtered, sorted, paged."""
-        chosen = select(
-            self._foundation.store.all(KIND),
-            call.params,
-            name="ProcessingJobName",
-            status="ProcessingJobStatus",
-        )
-        return page(chosen, call.params, into="ProcessingJobSummaries", members=_SUMMARY)
-
-    def stop(self, call: Call) -> Mapping[str, Any]:
-        """SIGTERM, 120 s, SIGKILL."""
-        name = call.params["ProcessingJobName"]
-        with self._foundation.store.transaction():
-            if self._get(name)["ProcessingJobStatus"] != "InProgress":
-                raise validation(
-                    f"The request was rejected because the processing job {name} is not in progress."
-                )
-            self._update(name, ProcessingJobStatus="Stopping")
-        self._jobs.stop(name)
-        return {}
+        condition = params.get("StoppingCondition", {"MaxRuntimeInSeconds": _DEFAULT_MAX_RUNTIME})
+        return self._life.begin(call, StoppingCondition=condition)
 
     def fail_interrupted(self) -> None:
         """Jobs that ran when the cloud was killed are failed with the reason."""
-        clean_all(self._foundation, KIND)
-        for document in self._foundation.store.all(KIND):
-            if document["ProcessingJobStatus"] in ("InProgress", "Stopping"):
-                self._end(document["ProcessingJobName"], "Failed", FailureReason=RESTARTED)
+        self._life.fail_interrupted()
 
     def join(self, seconds: float) -> None:
         """Wait for the threads at the end of the cloud."""
-        self._jobs.join(seconds)
-
-    def _get(self, name: str) -> Document:
-        document = self._foundation.store.get(KIND, name)
-        if document is None:
-            raise job_not_found()
-        return document
-
-    def _update(self, name: str, **members: Any) -> Document | None:
-        def change(document: Document) -> None:
-            document.update(members, LastModifiedTime=now())
-
-        return self._foundation.store.change(KIND, name, change)
-
-    def _end(self, name: str, status: str, **members: Any) -> None:
-        document = self._update(name, ProcessingJobStatus=status, ProcessingEndTime=now(), **members)
-        if document is not None:
-            detail = {
-                member: document[member]
-                for member in ("ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus")
-            }
-            self._foundation.publish(
-                "SageMaker Processing Job State Change", document["ProcessingJobArn"], detail
-            )
-
-    def _run(self, name: str, stop: threading.Event) -> None:
-        folder = fresh_folder(self._foundation, KIND, name)
-        document = self._update(name, ProcessingStartTime=now()) or self._get(name)
-        run = ProcessingRun(self._foundation, document=document, folder=folder, stop=stop)
-        try:
-            completed = run.run()
-            self._end(name, "Completed" if completed else "Stopped", **run.closing_members())
-        except JobFailedError as error:
-            reason = reason_of(self._foundation, error)
-            self._end(name, "Failed", FailureReason=reason, **run.closing_members())
-        except Exception as error:
-            logger.exception("processing job %s", name)
-            self._end(name, "Failed", FailureReason=reason_of(self._foundation, error))
-        finally:
-            clean(folder)
+        self._life.join(seconds)
 
 
 def _check(params: Mapping[str, Any]) -> None:

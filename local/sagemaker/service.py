@@ -10,6 +10,7 @@ from local.containers import missing_images
 from local.containers.process import ProcessEngine
 from local.containers.store import ImageStore
 from local.sagemaker.asynchronous import AsynchronousQueue
+from local.sagemaker.components import InferenceComponents
 from local.sagemaker.condition_keys import condition_keys
 from local.sagemaker.endpoints import Endpoints
 from local.sagemaker.foundation import Foundation
@@ -30,7 +31,7 @@ _JOIN_SECONDS = 15.0
 
 
 class SageMakerService:
-    """Training, processing, transform, registry, endpoints, pipelines, tags."""
+    """Training, processing, transform, registry, endpoints, inference components, pipelines, tags."""
 
     name = "sagemaker"
 
@@ -48,6 +49,7 @@ class SageMakerService:
         self._registry = Registry(self.foundation)
         self._models = Models(self.foundation, self._registry)
         self.endpoints = Endpoints(self.foundation, self._models)
+        self.components = InferenceComponents(self.foundation, self._models, self.endpoints)
         self.queue = AsynchronousQueue(self.foundation, self.endpoints)
         self._jobs = (
             TrainingJobs(self.foundation),
@@ -60,7 +62,8 @@ class SageMakerService:
     def handlers(self) -> Mapping[str, Handler]:
         """Operation -> handler, of all parts."""
         handlers: dict[str, Handler] = {}
-        for part in (*self._jobs, self._registry, self._models, self.endpoints, self._tags):
+        parts = (self._registry, self._models, self.endpoints, self.components, self._tags)
+        for part in (*self._jobs, *parts):
             handlers.update(part.handlers())
         return handlers
 
@@ -83,12 +86,14 @@ class SageMakerService:
         for part in self._jobs:
             part.fail_interrupted()
         self.endpoints.start()
+        self.components.start()
         self.queue.start()
 
     def stop(self) -> None:
         """Containers end, threads end; what runs is failed, endpoints come back at the next start."""
         self.foundation.closing.set()
         self.queue.stop()
+        self.components.stop()
         self.endpoints.stop()
         for part in self._jobs:
             part.join(_JOIN_SECONDS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,21 @@ from local.sagemaker.jobs import RESTARTED, JobFailedError, guarded
 from local.sagemaker.s3 import encryption, join, objects, relative_name, split
 from local.sagemaker.store import Document
 
+logger = logging.getLogger(__name__)
+
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
 _DEFAULT_TIMEOUT_SECONDS = 600
+_DEFAULT_RETRIES = 3
+"""API_ModelClientConfig."""
 _DEFAULT_PAYLOAD_MB = 6
 _MEGABYTE = 1024 * 1024
+_PARAMETERS_SECONDS = 10.0
+_TOO_MANY = 429
+_POLL_SECONDS = 0.1
+_RETRY_PAUSE_SECONDS = 0.5
+"""Before the first retry; twice as long before each further one."""
+_STRATEGIES = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}
+"""How a container spells a BatchStrategy, in its environment and in /execution-parameters."""
 
 
 class TransformRun:
@@ -30,13 +44,15 @@ class TransformRun:
         self._job = document
         self._folder = folder
         self._stop = stop
-        self._limit = document.get("MaxPayloadInMB", _DEFAULT_PAYLOAD_MB) * _MEGABYTE
         client = document.get("ModelClientConfig", {})
         self._seconds = float(client.get("InvocationsTimeoutInSeconds", _DEFAULT_TIMEOUT_SECONDS))
-        self._retries = int(client.get("InvocationsMaxRetries", 0))
+        self._retries = int(client.get("InvocationsMaxRetries", _DEFAULT_RETRIES))
+        self._settings = _Settings.of(document)
 
     def run(self) -> bool:
         """Do the job; False when it was stopped.
+
+        An object that fails fails the job, which goes on with the others: their answers are of use.
 
         Raises:
             JobFailedError: with the FailureReason.
@@ -49,7 +65,6 @@ class TransformRun:
                 self._foundation, role_arn=model["ExecutionRoleArn"], name=f"SageMaker-{name}"
             ),
         )
-        strategy = self._job.get("BatchStrategy", "MultiRecord")
         self._server = ModelServer(
             self._foundation,
             name=f"transform job {name}",
@@ -60,9 +75,7 @@ class TransformRun:
             log_stream=f"{name}/i-local",
             environment={
                 "SAGEMAKER_BATCH": "true",
-                "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(self._limit // _MEGABYTE),
-                "SAGEMAKER_BATCH_STRATEGY": "MULTI_RECORD" if strategy == "MultiRecord" else "SINGLE_RECORD",
-                "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(self._job.get("MaxConcurrentTransforms", 1)),
+                **self._settings.environment(),
                 **self._job.get("Environment", {}),
             },
         )
@@ -72,17 +85,60 @@ class TransformRun:
             raise JobFailedError(f"ClientError: No S3 objects found under {uri}")
         self._server.start()
         try:
-            with ThreadPoolExecutor(max_workers=max(1, self._job.get("MaxConcurrentTransforms", 1))) as pool:
-                for _ in pool.map(self._transform, [entry["Key"] for entry in found]):
-                    continue
+            self._settings = self._settings.with_wishes(self._wishes())
+            failures = self._transform_all([entry["Key"] for entry in found])
         finally:
             self._server.stop(drain_seconds=0)
         if self._foundation.closing.is_set():
             raise JobFailedError(RESTARTED)
-        return not self._stop.is_set()
+        if self._stop.is_set():
+            return False
+        if failures:
+            more = f" (and {len(failures) - 1} more of {len(found)} objects)" if len(failures) > 1 else ""
+            raise JobFailedError(f"{failures[0]}{more}")
+        return True
+
+    def closing_members(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
+    def _wishes(self) -> Mapping[str, Any]:
+        """What the container answers to GET /execution-parameters; it need not know it."""
+        try:
+            reply = self._server.request("GET", "/execution-parameters", seconds=_PARAMETERS_SECONDS)
+            document = json.loads(reply.body) if reply.status == 200 else {}
+        except (ModelServerError, ValueError) as error:
+            logger.warning("%s has no /execution-parameters: %s", self._server.name, error)
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def _transform_all(self, keys: list[str]) -> list[str]:
+        """The reasons of those that failed, in the order of the keys."""
+        failures: dict[str, str] = {}
+
+        def transform(key: str) -> None:
+            try:
+                self._transform(key)
+            except JobFailedError as error:
+                failures[key] = error.reason
+
+        with ThreadPoolExecutor(max_workers=self._settings.concurrent) as pool:
+            pending = {pool.submit(transform, key) for key in keys}
+            while pending:
+                done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if pending and self._ending():
+                    # Requests that it is answering end without an answer.
+                    self._server.stop(drain_seconds=0)
+                    break
+        return [failures[key] for key in keys if key in failures]
+
+    def _ending(self) -> bool:
+        return self._stop.is_set() or self._foundation.closing.is_set()
 
     def _transform(self, key: str) -> None:
-        if self._stop.is_set() or self._foundation.closing.is_set():
+        if self._ending():
             return
         given = self._job["TransformInput"]
         uri = given["DataSource"]["S3DataSource"]["S3Uri"]
@@ -110,9 +166,9 @@ class TransformRun:
             yield body
             return
         batch = b""
-        several = self._job.get("BatchStrategy", "MultiRecord") == "MultiRecord"
+        several, limit = self._settings.strategy == "MultiRecord", self._settings.payload
         for line in body.splitlines(keepends=True):
-            if batch and (not several or len(batch) + len(line) > self._limit):
+            if batch and (not several or (limit and len(batch) + len(line) > limit)):
                 yield batch
                 batch = b""
             batch += line
@@ -120,12 +176,15 @@ class TransformRun:
             yield batch
 
     def _invoke(self, body: bytes, key: str) -> bytes:
-        if len(body) > self._limit:
+        limit = self._settings.payload
+        if limit and len(body) > limit:
             raise JobFailedError(
                 f"ClientError: {key}: a request of {len(body)} bytes is more than MaxPayloadInMB allows"
             )
         reason = ""
-        for _ in range(self._retries + 1):
+        for attempt in range(self._retries + 1):
+            if attempt and self._stop.wait(_RETRY_PAUSE_SECONDS * 2 ** (attempt - 1)):
+                break
             try:
                 reply = self._server.invoke(
                     body,
@@ -134,9 +193,64 @@ class TransformRun:
                     accept=self._job["TransformOutput"].get("Accept"),
                 )
             except ModelServerError as error:
-                reason = f"{error}\n{self._server.last_output()}"
+                reason = f"AlgorithmError: {key}: {error}\n{self._server.last_output()}"
+                if self._ending() or not self._server.alive():
+                    break
                 continue
             if 200 <= reply.status < 300:
                 return reply.body
-            reason = f"HTTP {reply.status}: {reply.body.decode(errors='replace')}"
-        raise JobFailedError(f"AlgorithmError: {key}: {reason}")
+            text = f"{key}: HTTP {reply.status}: {reply.body.decode(errors='replace')}"
+            if 400 <= reply.status < 500 and reply.status != _TOO_MANY:
+                # What is wrong with the request is wrong the next time too.
+                raise JobFailedError(f"ClientError: {text}")
+            reason = f"AlgorithmError: {text}"
+        raise JobFailedError(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """How requests are made: by the job, else by the container's wish, else by SageMaker's default."""
+
+    concurrent: int
+    payload: int
+    """Bytes of a request; 0 is no limit."""
+    strategy: str
+    given: frozenset[str]
+    """What the job itself says."""
+
+    @classmethod
+    def of(cls, job: Document) -> _Settings:
+        return cls(
+            concurrent=job.get("MaxConcurrentTransforms", 1) or 1,
+            payload=job.get("MaxPayloadInMB", _DEFAULT_PAYLOAD_MB) * _MEGABYTE,
+            strategy=job.get("BatchStrategy", "MultiRecord"),
+            given=frozenset(
+                member
+                for member in ("MaxConcurrentTransforms", "MaxPayloadInMB", "BatchStrategy")
+                # 0 leaves the number to the container (API_CreateTransformJob).
+                if member in job and (member != "MaxConcurrentTransforms" or job[member])
+            ),
+        )
+
+    def with_wishes(self, wishes: Mapping[str, Any]) -> _Settings:
+        """With what the container wishes, where the job says nothing; a wish that cannot be is passed
+        over."""
+        concurrent, payload = wishes.get("MaxConcurrentTransforms"), wishes.get("MaxPayloadInMB")
+        strategy = _STRATEGIES.get(str(wishes.get("BatchStrategy")))
+        changes: dict[str, Any] = {}
+        if "MaxConcurrentTransforms" not in self.given and isinstance(concurrent, int) and concurrent > 0:
+            changes["concurrent"] = concurrent
+        if "MaxPayloadInMB" not in self.given and isinstance(payload, int) and payload >= 0:
+            changes["payload"] = payload * _MEGABYTE
+        if "BatchStrategy" not in self.given and strategy is not None:
+            changes["strategy"] = strategy
+        return replace(self, **changes)
+
+    def environment(self) -> dict[str, str]:
+        """What a container is told."""
+        strategies = {ours: theirs for theirs, ours in _STRATEGIES.items()}
+        return {
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(self.payload // _MEGABYTE),
+            "SAGEMAKER_BATCH_STRATEGY": strategies[self.strategy],
+            "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": str(self.concurrent),
+        }

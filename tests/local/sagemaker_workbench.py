@@ -100,11 +100,11 @@ class Workbench:
             aws_session_token=given["SessionToken"],
         )
 
-    def image(self, folder: Path, program: str, *, tag: str) -> str:
+    def image(self, folder: Path, program: str, *, tag: str, label: str = "") -> str:
         """Build and push an image through the docker front, as the CDK CLI does; its URI."""
         context = folder / tag
         context.mkdir()
-        (context / "Dockerfile").write_text(DOCKERFILE)
+        (context / "Dockerfile").write_text(DOCKERFILE + (f"LABEL {label}\n" if label else ""))
         (context / "requirements.txt").write_text(REQUIREMENTS)
         (context / "program.py").write_text(program)
         uri = f"{self.cloud.account_id}.dkr.ecr.{self.cloud.region}.amazonaws.com/{self.name}:{tag}"
@@ -163,6 +163,10 @@ def model_archive(**content: Any) -> bytes:
     return buffer.getvalue()
 
 
+NEEDS = {"MinMemoryRequiredInMb": 512}
+"""What every inference component must ask of its machine."""
+
+
 @dataclass
 class Hosting:
     """Endpoints of a workbench."""
@@ -208,12 +212,52 @@ class Hosting:
                 success, error = content.pop("topics")
                 output["NotificationConfig"] = {"SuccessTopic": success, "ErrorTopic": error}
             more["AsyncInferenceConfig"] = {"OutputConfig": output}
+            if "concurrent" in content:
+                client = {"MaxConcurrentInvocationsPerInstance": content.pop("concurrent")}
+                more["AsyncInferenceConfig"]["ClientConfig"] = client
         config = self.config(name, model=self.model(name, **content), **more)
         full = f"{self.bench.name}-{name}"
         self.bench.sagemaker.create_endpoint(EndpointName=full, EndpointConfigName=config)
         if wait:
             described = self.settled(full)
             assert described["EndpointStatus"] == "InService", described.get("FailureReason")
+        return full
+
+    def component(self, name: str, *, endpoint: str, copies: int = 1, **specification: Any) -> str:
+        """An inference component on an endpoint's variant "main"; its name. It is not waited for."""
+        full = f"{self.bench.name}-{name}"
+        self.bench.sagemaker.create_inference_component(
+            InferenceComponentName=full,
+            EndpointName=endpoint,
+            VariantName="main",
+            Specification={"ComputeResourceRequirements": NEEDS, **specification},
+            RuntimeConfig={"CopyCount": copies},
+        )
+        return full
+
+    def settled_component(self, name: str) -> dict[str, Any]:
+        """Wait until an inference component is not being changed, and describe it."""
+
+        def check() -> Any:
+            described = self.bench.sagemaker.describe_inference_component(InferenceComponentName=name)
+            return None if described["InferenceComponentStatus"].endswith("ing") else described
+
+        return dict(wait_for(check))
+
+    def host(self, name: str, **more: Any) -> str:
+        """A configuration whose variant is for inference components; its name."""
+        full = f"{self.bench.name}-{name}"
+        variant = {
+            "VariantName": "main",
+            "InstanceType": "ml.g5.xlarge",
+            "InitialInstanceCount": 1,
+            "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 2},
+            "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+            **more,
+        }
+        self.bench.sagemaker.create_endpoint_config(
+            EndpointConfigName=full, ExecutionRoleArn=self.bench.role, ProductionVariants=[variant]
+        )
         return full
 
     def settled(self, name: str) -> dict[str, Any]:

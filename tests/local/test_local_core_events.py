@@ -149,3 +149,43 @@ def test_events_of_services_cannot_be_put_from_outside(cloud) -> None:
     entry = {"Source": "aws.medical-imaging", "DetailType": "x", "Detail": "{}"}
     answer = cloud.client("events").put_events(Entries=[entry])
     assert answer["Entries"][0]["ErrorCode"] == "NotAuthorizedForSourceException"
+
+
+def schedule(cloud: Any, name: str, *, trusted: str, statements: list[dict[str, Any]]) -> str:
+    """A queue without a policy, and a schedule that is due now and sends to it by its role; the queue's
+    URL."""
+    queue: str = cloud.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    trust = {"Effect": "Allow", "Principal": {"Service": trusted}, "Action": "sts:AssumeRole"}
+    iam = cloud.client("iam")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+    if statements:
+        policy = json.dumps({"Statement": statements})
+        iam.put_role_policy(RoleName=name, PolicyName="work", PolicyDocument=policy)
+    cloud.client("scheduler").create_schedule(
+        Name=name,
+        ScheduleExpression="at(2020-01-01T00:00:00)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={
+            "Arn": f"arn:aws:sqs:{cloud.region}:{cloud.account_id}:{name}",
+            "RoleArn": role["Role"]["Arn"],
+            "Input": json.dumps({"for": name}),
+        },
+    )
+    return queue
+
+
+def test_a_schedule_reaches_what_its_role_may_reach(cloud: Any) -> None:
+    arn = f"arn:aws:sqs:{cloud.region}:{cloud.account_id}"
+    allowed = [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"{arn}:due"}]
+    schedule(cloud, "due-idle", trusted="scheduler.amazonaws.com", statements=[])
+    other = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": f"{arn}:due-stranger"}
+    schedule(cloud, "due-stranger", trusted="lambda.amazonaws.com", statements=[other])
+    queue = schedule(cloud, "due", trusted="scheduler.amazonaws.com", statements=allowed)
+    sqs = cloud.client("sqs")
+    for _ in range(30):
+        messages = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
+        if messages:
+            break
+    assert [json.loads(message["Body"]) for message in messages] == [{"for": "due"}]
+    for name in ("due-idle", "due-stranger"):
+        assert f"schedule {name} may not reach" in cloud.log

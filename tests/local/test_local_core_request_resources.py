@@ -95,3 +95,23 @@ def test_tls_only_bucket_policy_lets_a_loopback_client_in(prepared) -> None:
     )
     role = make_role(prepared, "writer", {"Action": "s3:*", "Resource": "*"})
     session(prepared, role, "s3").put_object(Bucket="request-resources", Key="k", Body=b"x")
+
+
+def test_events_are_put_from_the_sources_that_a_role_may_name(prepared) -> None:
+    role = make_role(
+        prepared,
+        "announcer",
+        {
+            "Action": "events:PutEvents",
+            "Resource": arn("events", "event-bus/default"),
+            "Condition": {"StringEquals": {"events:source": "mine"}},
+        },
+    )
+    events = session(prepared, role, "events")
+
+    def entries(*sources: str) -> list[dict[str, str]]:
+        return [{"Source": source, "DetailType": "Done", "Detail": "{}"} for source in sources]
+
+    assert events.put_events(Entries=entries("mine", "mine"))["FailedEntryCount"] == 0
+    refused(events.put_events, Entries=entries("another"))
+    refused(events.put_events, Entries=entries("mine", "another"))

@@ -167,6 +167,11 @@ def test_keys_of_the_other_requests() -> None:
         "sagemaker:InstanceTypes": ["ml.g5.xlarge", "ml.m5.large"],
         "sagemaker:VolumeKmsKey": KEY,
     }
+    serverless = [{"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}]
+    assert condition_keys("CreateEndpointConfig", {"ProductionVariants": serverless}) == {
+        "sagemaker:ServerlessMaxConcurrency": "5",
+        "sagemaker:ServerlessMemorySize": "2048",
+    }
     groups = {"ResourceConfig": {"InstanceGroups": [{"InstanceType": "ml.m5.large"}]}}
     assert condition_keys("CreateTrainingJob", groups) == {"sagemaker:InstanceTypes": ["ml.m5.large"]}
     assert condition_keys("UpdateModelPackage", {"ModelApprovalStatus": "Approved"}) == {

@@ -225,13 +225,33 @@ def test_an_update_swaps_the_model_and_a_bad_one_does_not(bench: Workbench, host
     assert wait_for(gone)
 
 
+def test_an_asynchronous_endpoint_answers_several_requests_at_a_time(
+    bench: Workbench, hosting: Hosting
+) -> None:
+    endpoint = hosting.endpoint("together", asynchronous=True, concurrent=2)
+    sent = [
+        bench.runtime.invoke_endpoint_async(
+            EndpointName=endpoint, InputLocation=bench.put(f"met/{n}", "meet")
+        )
+        for n in (1, 2)
+    ]
+
+    def answered() -> bool:
+        try:
+            return all(json.loads(bench.get(one["OutputLocation"]))["body"] == "meet" for one in sent)
+        except bench.s3.exceptions.NoSuchKey:
+            return False
+
+    assert wait_for(answered)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"InitialInstanceCount": 2}, "InitialInstanceCount > 1"),
         (
-            {"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}},
-            "ServerlessConfig is not supported",
+            {"CoreDumpConfig": {"DestinationS3Uri": "s3://bucket/dumps"}},
+            "CoreDumpConfig is not supported",
         ),
         ({"ModelName": "nobody"}, "Could not find model"),
     ],

@@ -122,7 +122,9 @@ def test_a_package_needs_its_image_and_its_model(bench: Workbench, hosting: Host
 def transform(bench: Workbench, model: str, **more: Any) -> dict[str, Any]:
     name = f"{bench.name}-{uuid.uuid4().hex[:6]}"
     given = {
-        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": bench.uri("batch/")}},
+        "DataSource": {
+            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": bench.uri(more.pop("prefix", "batch/"))}
+        },
         "ContentType": "text/plain",
         "SplitType": more.pop("split", "None"),
     }
@@ -156,6 +158,44 @@ def test_batch_transform_answers_every_object(bench: Workbench, hosting: Hosting
     answers = bench.get(f"{lines['TransformOutput']['S3OutputPath']}/a.txt.out").splitlines()
     assert [json.loads(line)["body"] for line in answers] == ["one\n", "two\n"]
     bench.put("batch/bad", "bad")
+    bench.put("batch/worse", "bad")
+    bench.put("batch/last.txt", "busy")
     failed = transform(bench, model)
     assert failed["TransformJobStatus"] == "Failed"
-    assert "batch/bad: HTTP 422" in failed["FailureReason"]
+    reason = failed["FailureReason"]
+    assert reason.startswith("ClientError: batch/bad: HTTP 422")
+    assert reason.endswith("(and 1 more of 5 objects)")
+    where = failed["TransformOutput"]["S3OutputPath"]
+    bucket, _, prefix = where.removeprefix("s3://").partition("/")
+    written = bench.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")["Contents"]
+    # Every other object has its answer, the one too that the model was first too busy for.
+    assert [entry["Key"].removeprefix(f"{prefix}/") for entry in written] == [
+        "a.txt.out",
+        "deep/b.txt.out",
+        "last.txt.out",
+    ]
+
+
+def test_batch_transform_asks_the_container_how_it_likes_its_requests(
+    bench: Workbench, hosting: Hosting
+) -> None:
+    bench.put("wishes/lines.txt", "one\ntwo\nthree\n")
+    wishes = {"MaxConcurrentTransforms": 2, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 1}
+    model = hosting.model("wishing", wishes=wishes)
+
+    def bodies(**more: Any) -> list[str]:
+        done = transform(bench, model, prefix="wishes/", split="Line", **more)
+        assert done["TransformJobStatus"] == "Completed", done.get("FailureReason")
+        answers = bench.get(f"{done['TransformOutput']['S3OutputPath']}/lines.txt.out").splitlines()
+        return [json.loads(line)["body"] for line in answers]
+
+    assert bodies() == ["one\n", "two\n", "three\n"]
+    for name in ("wish-1", "wish-2"):
+        bench.put(f"together/{name}", "meet")
+    met = transform(bench, model, prefix="together/")
+    assert met["TransformJobStatus"] == "Completed", "two requests at a time"
+    assert bodies(BatchStrategy="MultiRecord") == ["one\ntwo\nthree\n"], "the job's word counts first"
+    with pytest.raises(botocore.exceptions.ClientError, match="must be at most 100 MB"):
+        transform(bench, model, MaxConcurrentTransforms=11, MaxPayloadInMB=10)
+    with pytest.raises(botocore.exceptions.ClientError, match="DataProcessing is not supported"):
+        transform(bench, model, DataProcessing={"JoinSource": "Input"})

@@ -87,9 +87,20 @@ def test_a_restart_stops_the_containers_and_starts_endpoints_again(own_cloud: An
     bench = Workbench(own_cloud)
     hosting = Hosting(bench, bench.image(tmp_path, SERVER, tag="server"))
     endpoint = hosting.endpoint("comes-back")
-    first = hosting.invoke(endpoint, b"x")["pid"]
+    shared = f"{bench.name}-shared"
+    bench.sagemaker.create_endpoint(EndpointName=shared, EndpointConfigName=hosting.host("shared"))
+    hosting.settled(shared)
+    component = hosting.component("part", endpoint=shared, ModelName=hosting.model("part"))
+    hosting.settled_component(component)
+
+    def containers() -> list[int]:
+        part = hosting.invoke(shared, b"x", InferenceComponentName=component)
+        return [hosting.invoke(endpoint, b"x")["pid"], part["pid"]]
+
+    first = containers()
     own_cloud.stop()
-    assert not psutil.pid_exists(first)
+    assert not any(psutil.pid_exists(pid) for pid in first)
     own_cloud.start()
     hosting.settled(endpoint)
-    assert hosting.invoke(endpoint, b"x")["pid"] != first
+    hosting.settled_component(component)
+    assert not set(containers()) & set(first)
