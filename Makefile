@@ -25,10 +25,15 @@ ACCEPTANCE_TESTS  := tests/acceptance
 PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
 MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 
-# A real engine where one answers, else the local cloud's own.
-ENGINE = $(shell docker info >/dev/null 2>&1 && echo docker || echo local/containers/docker)
+IMAGES  := training runtime
+DOCKERFILES := $(addsuffix /Dockerfile,$(IMAGES)) local/containers/buildah/stand_in.Dockerfile
+BUILDAH := $(PLATFORM_PYTHON) -P -m local.containers.buildah
+# A real engine where one works, else the local cloud's own.
+ENGINE  = $(or $(shell docker info >/dev/null 2>&1 && echo docker),\
+	$(shell command -v buildah >/dev/null && command -v debootstrap >/dev/null && test "$$(id -u)" = 0 && echo "$(BUILDAH)"),\
+	local/containers/docker)
 
-.PHONY: help demo test lint format bench synth deploy images sbom lock clean environments
+.PHONY: help demo test test-images lint format bench bundles synth deploy images sbom lock clean environments
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,9 +48,10 @@ test: environments ## all tests
 	$(MODELS_PYTHON) -m pytest $(MODELS_TESTS) $(PYTEST) || status=1; \
 	exit $$status
 
-lint: environments ## ruff, mypy --strict
+lint: environments ## ruff, hadolint, mypy --strict
 	ruff check .
 	ruff format --check .
+	hadolint $(DOCKERFILES)
 	$(PLATFORM_PYTHON) -m mypy --cache-dir build/mypy/platform $(PLATFORM_PACKAGES)
 	$(MODELS_PYTHON) -m mypy --cache-dir build/mypy/models $(MODELS_PACKAGES)
 
@@ -56,6 +62,10 @@ format: environments ## rewrite with ruff
 bench: environments ## measure; writes build/bench/NAME.json (make bench ONLY=connector)
 	$(PLATFORM_PYTHON) -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+# MONAI's own run may need packages that the images do not (itk): REFERENCE_PATH names a folder that has them.
+bundles: environments ## run every bundle of a model zoo by the runtime and by MONAI; writes docs/bundles.md (make bundles ZOO=folder)
+	$(PLATFORM_PYTHON) -m benchmarks.equivalence $(ZOO) $(if $(ONLY),--only $(ONLY)) $(if $(REFERENCE_PATH),--reference-path $(REFERENCE_PATH))
+
 synth: environments ## CloudFormation templates of ENV (or toolchain, github) under cdk.out/
 	cdk synth --quiet --no-lookups --no-notices --context env=$(ENV)
 	@find cdk.out -name '*.template.json'
@@ -63,11 +73,18 @@ synth: environments ## CloudFormation templates of ENV (or toolchain, github) un
 deploy: environments ## deploy the stacks of ENV
 	monai-aws deploy --env $(ENV)
 
-images: environments ## build the training and the inference image with the engine at hand
-	@for package in training runtime; do \
+images: environments ## build the training and the inference image with the engine at hand; sizes and contents in build/images/summary.json
+	@case "$(ENGINE)" in local/*) echo "No Docker here, nor buildah and debootstrap (and root): the local cloud's engine keeps the images and runs them as processes";; esac
+	@for package in $(IMAGES); do \
 		echo "$(ENGINE) build $$package"; \
 		$(ENGINE) build --platform linux/amd64 --file $$package/Dockerfile --tag monai-on-aws/$$package . ; \
 	done
+	$(if $(findstring containers.buildah,$(ENGINE)),@$(ENGINE) report --sbom build/sbom $(addprefix monai-on-aws/,$(IMAGES)))
+
+# Apart from the machine's network: only loopback, and on it the local cloud, the containers and the tests.
+test-images: ## the container contract against the images, built by buildah (root); no part of make test
+	@$(MAKE) --no-print-directory images ENGINE="$(BUILDAH)"
+	unshare --net sh -c 'ip link set lo up && exec $(MODELS_PYTHON) -m pytest tests/images $(PYTEST)'
 
 # Every lock file, and which bill of materials it becomes: build/sbom/NAME.json.
 SBOM = requirements.txt:platform runtime/requirements.txt:runtime training/requirements.txt:training \
@@ -106,15 +123,17 @@ node_modules/.complete: package.json package-lock.json $(PLATFORM)/.complete
 	npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
 
-# pip-compile writes a local version (2.13.0+cpu) where the index has one; the images take the same release with CUDA.
+# pip-compile writes a local version (2.13.0+cpu) where the index has one; it is cut off.
 COMPILE := $(PLATFORM)/bin/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-options --no-emit-find-links --no-emit-index-url --no-emit-trusted-host
+# The images' files have hashes and all but torch, which their base image brings: pip-compile warns that it is missing.
+COMPILE_IMAGE = $(COMPILE) --generate-hashes --no-allow-unsafe --unsafe-package torch
 lock: ## write the lock files again from requirements.in, runtime/, training/ and tests/
 	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --output-file workbench/requirements.txt workbench/requirements.in
-	$(COMPILE) --output-file runtime/requirements.txt runtime/requirements.in
-	$(COMPILE) --output-file training/requirements.txt training/requirements.in
+	$(COMPILE_IMAGE) --output-file runtime/requirements.txt runtime/requirements.in
+	$(COMPILE_IMAGE) --output-file training/requirements.txt training/requirements.in
+	sed -i '/^# WARNING/,$$d' runtime/requirements.txt training/requirements.txt
 	$(COMPILE) --output-file runtime/functions/index/requirements.txt runtime/functions/index/requirements.in
-	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' runtime/requirements.txt training/requirements.txt
 	$(COMPILE) --output-file tests/requirements-models.txt tests/requirements-models.in
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' tests/requirements-models.txt
 	npm install --package-lock-only --no-fund --no-audit --loglevel=error

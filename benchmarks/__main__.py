@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.report import FOLDER, Report
 
-BENCHMARKS = {"connector": "benchmarks.connector"}
+BENCHMARKS = {"connector": "benchmarks.connector", "inference": "benchmarks.inference"}
 """Module by name; each has `run(progress) -> Report`. Imported when it runs: one may need what another does
 not.
 """

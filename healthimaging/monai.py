@@ -63,7 +63,7 @@ def load_metatensor(volume: Volume | LabelVolume, image_set: ImageSet | None = N
         mm; `meta` names the series and its instances.
     """
     if isinstance(volume, Volume):
-        return _metatensor(channel_first(volume).astype(np.float32, copy=False), describe(volume, image_set))
+        return _metatensor(channel_first(volume, dtype=np.float32), describe(volume, image_set))
     masks = np.ascontiguousarray(volume.array.transpose(0, 3, 2, 1)).astype(np.uint8, copy=False)
     labels = [segment.label for segment in volume.segments]
     return _metatensor(masks, describe_grid(volume.geometry) | {"segment_labels": labels})

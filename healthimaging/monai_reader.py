@@ -198,10 +198,19 @@ def _told(volume: Volume) -> str:
     )
 
 
-def channel_first(volume: Volume) -> npt.NDArray[Any]:
-    """(channels, columns, rows, slices), contiguous: one channel of grey, one a sample of colour."""
+def channel_first(volume: Volume, *, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """(channels, columns, rows, slices), contiguous: one channel of grey, one a sample of colour.
+
+    Args:
+        volume: The volume.
+        dtype: Of the values; None keeps the volume's.
+    """
     array = volume.array[..., None] if volume.array.ndim == 3 else volume.array
-    return np.ascontiguousarray(array.transpose(3, 2, 1, 0))
+    turned: npt.NDArray[Any] = np.empty(array.shape[::-1], array.dtype if dtype is None else dtype)
+    # Row by row, which is what a cache holds: turning the whole volume at once takes three times as long.
+    for row in range(array.shape[1]):
+        turned[:, :, row] = array[:, row].transpose(2, 1, 0)
+    return turned
 
 
 def describe_grid(geometry: Geometry) -> dict[str, Any]:

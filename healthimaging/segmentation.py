@@ -6,8 +6,7 @@ source as a primary image set only then, and DICOMweb shows primary image sets o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import highdicom
@@ -19,12 +18,19 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat
 
 from healthimaging.errors import GeometryMismatchError, SegmentationError
+from healthimaging.grouping import GROUPING_ATTRIBUTES, repeat_grouping_attributes, with_empty_attributes
 from healthimaging.volumes.geometry import MATCH_TOLERANCE, Geometry, plane_directions
+from healthimaging.volumes.slices import SIDEWAYS_TOLERANCE, SPACING_TOLERANCE
+
+__all__ = [
+    "GROUPING_ATTRIBUTES",
+    "LabelVolume",
+    "SegmentDescription",
+    "read_segmentation",
+    "write_segmentation",
+]
 
 BoolArray = npt.NDArray[np.bool_]
-
-GROUPING_ATTRIBUTES = ("PatientID", "StudyInstanceUID", "StudyID", "StudyDate", "AccessionNumber")
-"""What HealthImaging compares to decide whether a new instance is consistent with its study."""
 
 SEGMENTATION_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -74,6 +80,7 @@ def write_segmentation(
     *,
     source: Sequence[Dataset],
     masks: npt.NDArray[np.generic],
+    grid: Geometry | None = None,
     segments: Sequence[SegmentDescription],
     series_instance_uid: str,
     sop_instance_uid: str,
@@ -93,10 +100,13 @@ def write_segmentation(
     says that nothing was found, and a DICOM image needs a frame.
 
     Args:
-        source: The source's instances, header only or with pixels; `masks` are in their order.
-        masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on `source[k]`, or on
-            frame k + 1 of a multi-frame source, whatever order its frames have in space. Masks of a volume
-            that was resampled do not lie on its source.
+        source: The source's instances, header only or with pixels.
+        masks: (segments, slices, rows, columns), bool or 0 and 1: `masks[s, k]` lies on slice k of `grid`.
+            Without a grid, on `source[k]`, or on frame k + 1 of a multi-frame source, whatever order its
+            frames have in space.
+        grid: The grid that the masks lie on, as `Volume.geometry` of the source. Each slice of the source
+            must lie on a slice of it: a volume that was resampled, masks of another grid and those of
+            another series are refused, and the order of `source` means nothing.
         segments: One description a mask, numbered 1, 2, ... in order.
         series_instance_uid: Of the new series.
         sop_instance_uid: Of the new instance.
@@ -113,12 +123,15 @@ def write_segmentation(
     Raises:
         SegmentationError: Masks, segments and source do not fit together, or the source lacks what a
             segmentation must repeat.
+        GeometryMismatchError: A slice of the source does not lie on the grid.
     """
     _check_masks(source, masks, segments)
+    if grid is not None:
+        masks = masks[:, _slices_of_source(source, grid)]
     binary = masks.astype(bool, copy=False)
     try:
         dataset: Dataset = highdicom.seg.Segmentation(
-            source_images=[_with_empty_attributes(source[0]), *source[1:]],
+            source_images=[with_empty_attributes(source[0]), *source[1:]],
             pixel_array=np.ascontiguousarray(np.moveaxis(binary, 0, -1)).astype(np.uint8),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
@@ -146,32 +159,13 @@ def write_segmentation(
         # Without the cause: it may quote the source's header, which is patient data.
         msg = f"The segmentation cannot be built from this source: {type(error).__name__}"
         raise SegmentationError(msg, sop_instance_uid=source[0].get("SOPInstanceUID")) from None
-    _repeat_grouping_attributes(source[0], dataset)
+    repeat_grouping_attributes(source[0], dataset)
     _measure_slice_spacing(source, dataset)
     if len(dataset.PixelData) * 8 >= binary[0, 0].size * int(dataset.NumberOfFrames) + 8:
         # The padding of odd pixel data is a null byte (PS3.5 section 8.1.1); highdicom 0.28.2 writes the
         # digit 0.
         dataset.PixelData = dataset.PixelData[:-1] + b"\0"
     return dataset
-
-
-_TYPE_2_ATTRIBUTES = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
-)
-"""What a segmentation must have, if only empty (DICOM PS3.3 sections C.7.1.1 and C.7.2.1)."""
-
-
-def _with_empty_attributes(source: Dataset) -> Dataset:
-    """A copy of the source with empty attributes in place of missing ones, which highdicom wants."""
-    completed = Dataset()
-    completed.update(source)
-    if hasattr(source, "file_meta"):
-        completed.file_meta = source.file_meta
-    for keyword in _TYPE_2_ATTRIBUTES:
-        if keyword not in completed:
-            setattr(completed, keyword, None)
-    return completed
 
 
 def _check_masks(
@@ -211,10 +205,50 @@ def _to_highdicom(
     )
 
 
-def _repeat_grouping_attributes(source: Dataset, segmentation: Dataset) -> None:
-    for keyword in GROUPING_ATTRIBUTES:
-        if keyword in source:  # one that the source lacks is empty in the segmentation
-            segmentation[keyword] = deepcopy(source[keyword])
+def _slices_of_source(source: Sequence[Dataset], grid: Geometry) -> list[int]:
+    """The slice of the grid that each frame of the source lies on, in the order of the source.
+
+    Slices may be as far off their regular places as those of a volume may (`healthimaging.volumes.slices`).
+    """
+    _require_frame_of_reference(source[0], grid)
+    column_mm, row_mm, slice_mm = grid.spacing
+    allowed = SIDEWAYS_TOLERANCE * min(column_mm, row_mm) + SPACING_TOLERANCE * slice_mm
+    order = [
+        _slice_index(macros, grid.shape[1:], grid, allowed_mm=allowed, uid=uid, number=number)
+        for macros, uid, number in _source_frames(source)
+    ]
+    if sorted(order) != list(range(grid.shape[0])):
+        msg = f"The source's {len(order)} slices are not those of the grid, which has {grid.shape[0]}"
+        raise GeometryMismatchError(msg, sop_instance_uid=str(source[0].get("SOPInstanceUID")))
+    return order
+
+
+def _source_frames(source: Sequence[Dataset]) -> Iterator[tuple[tuple[Dataset, ...], str, int]]:
+    """(functional groups, SOP Instance UID, frame number) of each frame."""
+    for dataset in source:
+        uid = str(dataset.get("SOPInstanceUID"))
+        groups = dataset.get("PerFrameFunctionalGroupsSequence")
+        if groups:
+            shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+            for number, group in enumerate(groups, start=1):
+                yield (group, shared[0]), uid, number
+        else:
+            yield (_as_functional_groups(dataset),), uid, 1
+
+
+def _as_functional_groups(dataset: Dataset) -> Dataset:
+    """The place of a single-frame image, in the form that frames of a multi-frame image have it."""
+    groups = Dataset()
+    for sequence, keyword in (
+        ("PlanePositionSequence", "ImagePositionPatient"),
+        ("PlaneOrientationSequence", "ImageOrientationPatient"),
+        ("PixelMeasuresSequence", "PixelSpacing"),
+    ):
+        if dataset.get(keyword) is not None:
+            item = Dataset()
+            item[keyword] = dataset[keyword]
+            setattr(groups, sequence, [item])
+    return groups
 
 
 def _measure_slice_spacing(source: Sequence[Dataset], segmentation: Dataset) -> None:
@@ -267,7 +301,8 @@ def read_segmentation(dataset: Dataset, like: Geometry, *, tolerance: float = MA
         segment_number = int(
             _macro(macros, "SegmentIdentificationSequence", uid, number).ReferencedSegmentNumber
         )
-        k = _slice_index(macros, frame.shape, like, tolerance=tolerance, uid=uid, number=number)
+        allowed = tolerance * min(like.spacing)
+        k = _slice_index(macros, frame.shape, like, allowed_mm=allowed, uid=uid, number=number)
         if segment_number not in rank or (segment_number, k) in filled:
             msg = f"Segment {segment_number} is not described, or has two frames in one slice"
             raise SegmentationError(msg, sop_instance_uid=uid, frame_number=number)
@@ -279,7 +314,7 @@ def read_segmentation(dataset: Dataset, like: Geometry, *, tolerance: float = MA
 def _require_frame_of_reference(dataset: Dataset, like: Geometry) -> None:
     theirs = dataset.get("FrameOfReferenceUID")
     if theirs and like.frame_of_reference_uid and theirs != like.frame_of_reference_uid:
-        msg = "The segmentation belongs to another frame of reference than the grid"
+        msg = "The instance belongs to another frame of reference than the grid"
         raise GeometryMismatchError(msg, sop_instance_uid=dataset.get("SOPInstanceUID"))
 
 
@@ -310,7 +345,7 @@ def _slice_index(
     shape: tuple[int, ...],
     like: Geometry,
     *,
-    tolerance: float,
+    allowed_mm: float,
     uid: str,
     number: int,
 ) -> int:
@@ -335,7 +370,7 @@ def _slice_index(
     k = int(np.round(like.to_index(position)[2]))
     expected = like.to_patient([(0, 0, k), (columns - 1, 0, k), (0, rows - 1, k)])
     shift = float(np.linalg.norm(corners - expected, axis=1).max())
-    if not 0 <= k < slices or shift > tolerance * min(like.spacing):
+    if not 0 <= k < slices or shift > allowed_mm:
         msg = f"A frame lies {shift:.3f} mm off the nearest slice of the grid (slice {k} of {slices})"
         raise GeometryMismatchError(msg, sop_instance_uid=uid, frame_number=number)
     return k

@@ -24,11 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     # Holoscan repeats every exception on standard error as plain text; the server logs it once, as JSON.
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
 
+    from runtime.cuda_runtime import load_cuda_runtime
     from runtime.errors import SettingsError
-    from runtime.logs import configure_logging
+    from runtime.logs import configure_logging, withhold_output
     from runtime.settings import Settings
 
     configure_logging()
+    withhold_output()
     log = logging.getLogger("runtime")
     if not enough_stack:
         warnings.filterwarnings("ignore", message="Current stack size", category=RuntimeWarning)
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         log.error("the environment cannot be used", extra={"fields": {"detail": str(error)}})
         return 2
 
+    load_cuda_runtime()
     from runtime.serving.serve import serve
 
     return serve(settings)

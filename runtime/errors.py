@@ -53,6 +53,31 @@ class RequestTooLargeError(InferenceError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class NotAcceptableError(InferenceError):
+    """The caller wants an answer that is not JSON."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+
+
+class BodyTimeoutError(InferenceError):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class RequestAbandonedError(InferenceError):
+    """The caller has closed the connection; only the log gets to see this."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class RequestExpiredError(InferenceError):
+    """The request waited in the queue until its caller gave it up."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after = 5
+
+
 class ModelLoadingError(InferenceError):
     """The model is not warm yet."""
 
@@ -65,6 +90,50 @@ class QueueFullError(InferenceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after = 5
+
+
+class StoppingError(InferenceError):
+    """The container was told to stop and takes nothing more."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after = 5
+
+
+class WorkerStoppedError(InferenceError):
+    """The thread that owns the models has ended: the container answers no more and is to be replaced."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after = 60
+
+
+class ModelInterruptedError(InferenceError):
+    """The model's code tried to end the program, so what it left behind cannot be trusted."""
+
+
+class DeviceFailedError(InferenceError):
+    """The GPU reported an error that every later call of the process would meet again."""
+
+
+class MemoryExhaustedError(InferenceError):
+    """The request needs more memory than there is; smaller ones can be answered."""
+
+
+class ModelNotLoadedError(InferenceError):
+    """No model of that name is loaded (multi-model endpoints)."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class ModelAlreadyLoadedError(InferenceError):
+    """A model of that name is loaded already (multi-model endpoints)."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class ModelMemoryError(InferenceError):
+    """The model does not fit beside those that are loaded; SageMaker unloads one and tries again."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
 
 
 class SourceNotPrimaryError(InferenceError):
@@ -90,20 +159,26 @@ class UnsuitablePredictionError(InferenceError):
     grid."""
 
 
+class ReportError(InferenceError):
+    """The result exists, but a report about it cannot be written for this source."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
 class StoreRefusedError(InferenceError):
-    """The datastore did not store the segmentation."""
+    """The datastore did not store a result."""
 
     status = HTTPStatus.BAD_GATEWAY
 
 
-class StoredSegmentationMissingError(InferenceError):
-    """The datastore accepted the segmentation, but no image set of its series can be found."""
+class StoredResultMissingError(InferenceError):
+    """The datastore accepted a result, but no image set of its series can be found."""
 
     status = HTTPStatus.BAD_GATEWAY
 
 
-class SegmentationNotPrimaryError(InferenceError):
-    """The segmentation is stored in a non-primary image set: viewers and QIDO-RS do not show it."""
+class ResultNotPrimaryError(InferenceError):
+    """A result is stored in a non-primary image set: viewers and QIDO-RS do not show it."""
 
     status = HTTPStatus.CONFLICT
 
@@ -114,6 +189,8 @@ class SettingsError(InferenceError):
 
 class BundleError(InferenceError):
     """The model directory is not a bundle that this runtime can serve, and why."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 @dataclass(frozen=True, kw_only=True)

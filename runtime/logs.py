@@ -1,14 +1,17 @@
 """Logs as one JSON object a line, without patient data.
 
 Texts of this package hold UIDs and settings only. Texts of other libraries may quote the attribute value
-that they complain about, so their warnings and unexpected exceptions are logged by type and place alone.
+that they complain about, so their warnings and unexpected exceptions are logged by type and place alone, and
+what they print (the code of a bundle may do so) by its length.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -57,6 +60,43 @@ def configure_logging(stream: TextIO | None = None) -> None:
     # uvicorn's access line would repeat what the server logs of every invocation, and every health check.
     logging.getLogger("uvicorn.access").disabled = True
     warnings.showwarning = _log_warning
+
+
+def withhold_output() -> None:
+    """Keep from the log what anything prints, after `configure_logging`, which keeps the true stream.
+
+    Exceptions that end a thread, or that nobody can be told of, are logged by type and place.
+    """
+    sys.stdout = _WithheldOutput("stdout")
+    sys.stderr = _WithheldOutput("stderr")
+    sys.excepthook = lambda kind, error, trace: _log_uncaught(kind, trace)
+    threading.excepthook = lambda uncaught: _log_uncaught(uncaught.exc_type, uncaught.exc_traceback)
+    sys.unraisablehook = lambda uncaught: _log_uncaught(uncaught.exc_type, uncaught.exc_traceback)
+
+
+class _WithheldOutput(io.TextIOBase):
+    """A stream that logs how much was written to it, a line at a time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pending = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        self._pending += len(text)
+        if "\n" in text:
+            count, self._pending = self._pending, 0
+            if text.strip() or count > len(text):
+                logging.getLogger("runtime.output").info("withheld %d characters of %s", count, self._name)
+        return len(text)
+
+
+def _log_uncaught(kind: type[BaseException], trace: TracebackType | None) -> None:
+    logging.getLogger("runtime").error(
+        "uncaught exception", extra={"fields": {"exception": kind.__name__, "places": places(trace)}}
+    )
 
 
 def _log_warning(

@@ -10,8 +10,9 @@ metrics `EMFParsingErrors` and `EMFValidationErrors` of the log group (namespace
 first request. Should lines arrive changed, a metric filter takes the same values out of them:
 `{ $.Slices = * }`, value `$.Slices`, dimensions `$.Endpoint` and `$.Modality`.
 
-Dimensions are the names of the endpoint, of a modality, of a segment of the model and of a type of error:
-each a short list that no patient adds to. Every combination of dimensions is one metric, which costs money.
+Dimensions are the names of the endpoint, of a model where it has several, of a modality, of a segment of the
+model and of a type of error: each a short list that no patient adds to. Every combination of dimensions is
+one metric, which costs money.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 NAMESPACE = "MONAI/Inference"
 
 _OF_ENDPOINT = ("Endpoint",)
+_OF_MODEL = ("Endpoint", "Model")
 _OF_ERROR = ("Endpoint", "ErrorType")
 _OF_INPUT = ("Endpoint", "Modality")
 _OF_SEGMENT = ("Endpoint", "Segment")
@@ -40,6 +42,7 @@ PHASES = {
     "lookup": "LookupSeconds",
     "select": "SelectSeconds",
     "fetch": "FetchSeconds",
+    "decode": "DecodeSeconds",
     "preprocess": "PreprocessSeconds",
     "network": "NetworkSeconds",
     "postprocess": "PostprocessSeconds",
@@ -47,8 +50,9 @@ PHASES = {
     "write": "WriteSeconds",
     "total": "TotalSeconds",
 }
-"""Phases of `Result.seconds`, by their metrics; `fetch` decodes too. An image set whose result is in the
-archive already has the first three, `write` and `total`."""
+"""Phases of `Result.seconds`, by their metrics. Frames are decoded while others are fetched: `decode` is what
+decoding took with every core at it, `fetch` the rest of the time until the volume was there. An image set
+whose result is in the archive already has the first three, `write` and `total`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,14 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric(name="Requests", unit="Count", dimensions=(_OF_ENDPOINT,)),
-        Metric(name="Errors", unit="Count", dimensions=(_OF_ENDPOINT, _OF_ERROR)),
-        Metric(name="RequestSeconds", unit="Seconds", dimensions=(_OF_ENDPOINT,)),
-        Metric(name="StoredResults", unit="Count", dimensions=(_OF_ENDPOINT,)),
-        *(Metric(name=name, unit="Seconds", dimensions=(_OF_ENDPOINT,)) for name in PHASES.values()),
+        Metric(name="Requests", unit="Count", dimensions=(_OF_ENDPOINT, _OF_MODEL)),
+        Metric(name="Errors", unit="Count", dimensions=(_OF_ENDPOINT, _OF_MODEL, _OF_ERROR)),
+        Metric(name="RequestSeconds", unit="Seconds", dimensions=(_OF_ENDPOINT, _OF_MODEL)),
+        Metric(name="StoredResults", unit="Count", dimensions=(_OF_ENDPOINT, _OF_MODEL)),
+        *(
+            Metric(name=name, unit="Seconds", dimensions=(_OF_ENDPOINT, _OF_MODEL))
+            for name in PHASES.values()
+        ),
         Metric(name="Volumes", unit="Count", dimensions=(_OF_INPUT,)),
         Metric(name="Slices", unit="Count", dimensions=(_OF_INPUT,)),
         Metric(name="ColumnSpacingMillimetres", unit="None", dimensions=(_OF_INPUT,)),
@@ -77,7 +84,8 @@ METRICS = {
     )
 }
 """All that is emitted. `Errors` is 0 for a request that was answered, so its average is the share of
-failures; `StoredResults` is 1 where a result was in the archive already."""
+failures; `StoredResults` is 1 where a result was in the archive already. Dimensions with `Model` are those of
+multi-model endpoints alone."""
 
 _MODALITY = re.compile(r"[A-Z]{2,16}")
 """Code String of Modality (0008,0060) as PS3.3, C.7.3.1.1.1 defines them."""
@@ -99,29 +107,31 @@ class VolumeFigures:
 class Metrics:
     """Writes the documents of one endpoint to the log."""
 
-    def __init__(self, *, endpoint: str) -> None:
+    def __init__(self, *, endpoint: str, of_models: bool = False) -> None:
+        """``of_models``: whether requests and their phases are counted for each model, too."""
         self._endpoint = endpoint
+        self._of_models = of_models
 
-    def answered(self, *, seconds: float) -> None:
-        """A request was answered."""
-        self._emit(_OF_ENDPOINT, {"Requests": 1, "Errors": 0, "RequestSeconds": seconds})
+    def answered(self, *, seconds: float, model: str | None = None) -> None:
+        """A request was answered, by the model of this name."""
+        self._emit_with_model({"Requests": 1, "Errors": 0, "RequestSeconds": seconds}, model)
 
-    def failed(self, *, error_type: str, seconds: float) -> None:
-        """A request was refused or failed; `error_type` as in the answer."""
-        self._emit(_OF_ENDPOINT, {"Requests": 1, "Errors": 1, "RequestSeconds": seconds})
-        self._emit(_OF_ERROR, {"Errors": 1}, ErrorType=error_type)
+    def failed(self, *, error_type: str, seconds: float, model: str | None = None) -> None:
+        """A request was refused or failed; `error_type` as in the answer, `model` None without one."""
+        self._emit_with_model({"Requests": 1, "Errors": 1, "RequestSeconds": seconds}, model)
+        self._emit([_OF_ERROR], {"Errors": 1}, ErrorType=error_type)
 
     def segmented(self, result: Result, figures: VolumeFigures | None) -> None:
         """An image set has its result. `figures` are None where the archive held it already: the volume was
         not looked at again, and was counted when it was."""
         phases = {PHASES[phase]: value for phase, value in result.seconds.items() if phase in PHASES}
-        self._emit(_OF_ENDPOINT, {"StoredResults": int(figures is None), **phases})
+        self._emit_with_model({"StoredResults": int(figures is None), **phases}, result.model.name)
         if figures is None:
             return
         column, row, slice_ = figures.spacing
         modality = figures.modality or ""
         self._emit(
-            _OF_INPUT,
+            [_OF_INPUT],
             {
                 "Volumes": 1,
                 "Slices": figures.slices,
@@ -133,27 +143,52 @@ class Metrics:
         )
         for segment in result.segments:
             self._emit(
-                _OF_SEGMENT, {"SegmentVolumeMillilitres": segment.volume_ml}, Segment=segment.label[:250]
+                [_OF_SEGMENT], {"SegmentVolumeMillilitres": segment.volume_ml}, Segment=segment.label[:250]
             )
 
-    def _emit(self, dimensions: Sequence[str], values: Mapping[str, float], **others: str) -> None:
+    def _emit_with_model(self, values: Mapping[str, float], model: str | None) -> None:
+        if self._of_models and model:
+            self._emit([_OF_ENDPOINT, _OF_MODEL], values, Model=model[:250])
+        else:
+            self._emit([_OF_ENDPOINT], values)
+
+    def _emit(self, sets: Sequence[Sequence[str]], values: Mapping[str, float], **others: str) -> None:
         document = embedded(
-            dimensions={name: (others | {"Endpoint": self._endpoint})[name] for name in dimensions},
+            sets=sets,
+            dimensions=others | {"Endpoint": self._endpoint},
             values=values,
             timestamp=round(time.time() * 1000),
         )
         _LOG.info("metrics", extra={"fields": document})
 
 
-def embedded(*, dimensions: Mapping[str, str], values: Mapping[str, float], timestamp: int) -> dict[str, Any]:
-    """A document of the embedded metric format with values of metrics in `METRICS`."""
+def embedded(
+    *,
+    sets: Sequence[Sequence[str]],
+    dimensions: Mapping[str, str],
+    values: Mapping[str, float],
+    timestamp: int,
+) -> dict[str, Any]:
+    """A document of the embedded metric format with values of metrics in `METRICS`.
+
+    Parameters
+    ----------
+    sets
+        Names of dimensions; each value becomes one metric for each of these sets.
+    dimensions
+        The values of the dimensions.
+    values
+        The metrics.
+    timestamp
+        Milliseconds since 1970.
+    """
     return {
         "_aws": {
             "Timestamp": timestamp,
             "CloudWatchMetrics": [
                 {
                     "Namespace": NAMESPACE,
-                    "Dimensions": [list(dimensions)],
+                    "Dimensions": [list(names) for names in sets],
                     "Metrics": [{"Name": name, "Unit": METRICS[name].unit} for name in values],
                 }
             ],

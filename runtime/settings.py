@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from runtime.errors import SettingsError
 from runtime.operators.series_rules import SeriesRule
+from runtime.results.outputs import Output
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,21 @@ class Settings:
     """``RUNTIME_SERIES_RULES``: JSON list of rules; empty = the modality that the bundle's metadata names."""
 
     segmentation_copy: S3Prefix | None = None
-    """``RUNTIME_SEGMENTATION_S3_URI``: where a copy of every SEG is put; unset = no copy."""
+    """``RUNTIME_SEGMENTATION_S3_URI``: where a copy of every stored result is put; unset = no copy."""
+
+    outputs: frozenset[Output] = frozenset()
+    """``RUNTIME_OUTPUTS``: what is made of every SEG, a comma between two; unset = nothing besides it."""
+
+    drain_seconds: float = 25.0
+    """``RUNTIME_DRAIN_SECONDS``: how long requests that were accepted may still take after SIGTERM; SageMaker
+    kills the container after 30 s."""
+
+    multi_model: bool = False
+    """``SAGEMAKER_MULTI_MODEL``: SageMaker loads and unloads models below ``models`` by requests."""
+
+    model_memory_mib: int | None = None
+    """``RUNTIME_MODEL_MEMORY_MIB``: what all models of a multi-model endpoint may take together; unset = a
+    share of the container's memory (`runtime.serving.memory`)."""
 
     endpoint_name: str = "unnamed"
     """``RUNTIME_ENDPOINT_NAME``: what the metrics of this container are told apart by."""
@@ -57,6 +72,11 @@ class Settings:
     @property
     def model_directory(self) -> Path:
         return self.base_directory / "model"
+
+    @property
+    def models_directory(self) -> Path:
+        """Where SageMaker unpacks the models of a multi-model endpoint, each in ``{name}/model``."""
+        return self.base_directory / "models"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -81,18 +101,29 @@ class Settings:
 
         base_directory = read("SAGEMAKER_BASE_DIR", cls.base_directory, Path)
         default_host = _EVERY_INTERFACE if base_directory == cls.base_directory else cls.host
+        queue_length = read("RUNTIME_QUEUE_LENGTH", cls.queue_length, lambda text: _integer(text, 1, 1000))
+        # A transform job sends so many at once, and a refusal would fail the whole job.
+        at_once = read("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", 1, lambda text: _integer(text, 0, 100_000))
         settings = cls(
             base_directory=base_directory,
             port=read("SAGEMAKER_BIND_TO_PORT", cls.port, lambda text: _integer(text, 1, 65535)),
             host=read("RUNTIME_BIND_HOST", default_host, str),
-            queue_length=read("RUNTIME_QUEUE_LENGTH", cls.queue_length, lambda text: _integer(text, 1, 1000)),
+            queue_length=max(queue_length, at_once - 1),
             archive_wait_seconds=read(
                 "RUNTIME_ARCHIVE_WAIT_SECONDS", cls.archive_wait_seconds, lambda text: _seconds(text)
             ),
             series_rules=read("RUNTIME_SERIES_RULES", (), _rules),
             segmentation_copy=read("RUNTIME_SEGMENTATION_S3_URI", None, _s3_prefix),
+            outputs=read("RUNTIME_OUTPUTS", cls.outputs, _outputs),
+            drain_seconds=read("RUNTIME_DRAIN_SECONDS", cls.drain_seconds, _seconds),
+            multi_model=read("SAGEMAKER_MULTI_MODEL", cls.multi_model, _boolean),
+            model_memory_mib=read(
+                "RUNTIME_MODEL_MEMORY_MIB", None, lambda text: _integer(text, 1, 10_000_000)
+            ),
             endpoint_name=read("RUNTIME_ENDPOINT_NAME", cls.endpoint_name, _name),
         )
+        if Output.NIFTI in settings.outputs and settings.segmentation_copy is None:
+            problems.append(f"RUNTIME_OUTPUTS: {Output.NIFTI} files need RUNTIME_SEGMENTATION_S3_URI")
         if problems:
             raise SettingsError("; ".join(problems))
         return settings
@@ -104,6 +135,13 @@ def _integer(text: str, lowest: int, highest: int) -> int:
         msg = f"{text!r} is not a whole number from {lowest} to {highest}"
         raise ValueError(msg)
     return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        msg = f"{text!r} is neither true nor false"
+        raise ValueError(msg)
+    return text.lower() == "true"
 
 
 def _name(text: str) -> str:
@@ -131,6 +169,15 @@ def _rules(text: str) -> tuple[SeriesRule, ...]:
         msg = "must be a JSON list with at least one rule"
         raise ValueError(msg)
     return tuple(SeriesRule.from_document(document) for document in documents)
+
+
+def _outputs(text: str) -> frozenset[Output]:
+    names = [name.strip() for name in text.split(",")]
+    unknown = sorted(set(names) - set(Output))
+    if unknown:
+        msg = f"unknown output {', '.join(map(repr, unknown))}; known are {', '.join(Output)}"
+        raise ValueError(msg)
+    return frozenset(Output(name) for name in names)
 
 
 def _s3_prefix(text: str) -> S3Prefix:

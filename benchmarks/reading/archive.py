@@ -18,7 +18,9 @@ from benchmarks.local_cloud import ACCESS_KEY, REGION, SECRET_KEY, LocalCloud
 from healthimaging import connect
 
 IMPORT_SECONDS = 120.0
-_NAME = "benchmark"
+BUCKET = "benchmark"
+"""Where files to import, output of imports, and what a benchmark writes itself lie."""
+_NAME = BUCKET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,11 +61,13 @@ class NoAnswerError(Exception):
 class Reader:
     """A running client."""
 
-    def __init__(self, python: Path, module: str, *, endpoint_url: str, log: Path) -> None:
+    def __init__(
+        self, python: Path, module: str, *, endpoint_url: str, log: Path, arguments: Sequence[str] = ()
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [python, "-m", module],
+                [python, "-m", module, *arguments],
                 cwd=REPOSITORY,
                 env=aws_environment(endpoint_url) | {"PYTHONPATH": str(REPOSITORY)},
                 stdin=subprocess.PIPE,

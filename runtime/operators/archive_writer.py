@@ -1,4 +1,4 @@
-"""Stores the segmentation beside its source."""
+"""Stores the object that a result is beside its source."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 from monai.deploy.core import Operator, OperatorSpec
 
 from runtime.operators.exchange import Exchange
-from runtime.operators.messages import Segmentation
+from runtime.operators.faults import reported
+from runtime.operators.messages import ResultObject, SelectedSeries, StoredResultObject
 from runtime.results.results import Results
 
 
 class ArchiveWriter(Operator):
-    """Stores by STOW-RS into the source's study, checks that the result is primary, and ends the exchange."""
+    """Stores by STOW-RS into the source's study, and passes the object on when it is seen to be primary."""
 
     def __init__(
         self, fragment: Any, *args: Any, exchange: Exchange, results: Results, **kwargs: Any
@@ -22,16 +23,20 @@ class ArchiveWriter(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        spec.input("segmentation")
+        spec.input("result")
+        spec.output("stored")
 
+    @reported
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        message: Segmentation = op_input.receive("segmentation")
-        identity = message.opened.identity
+        message: ResultObject = op_input.receive("result")
+        source = message.source
         with self._exchange.phase("store"):
-            stored = self._results.store(
-                datastore_id=message.opened.image_set.ref.datastore_id, dataset=message.dataset
+            found = self._results.store(
+                datastore_id=source.opened.image_set.ref.datastore_id, dataset=message.dataset
             )
-        with self._exchange.phase("write"):
-            self._exchange.result = self._results.describe(
-                identity=identity, dataset=message.dataset, stored=stored
-            )
+        series = SelectedSeries(
+            opened=source.opened,
+            series_instance_uid=source.volume.series_instance_uid,
+            headers=source.headers,
+        )
+        op_output.emit(StoredResultObject(series=series, volume=source.volume, found=found), "stored")

@@ -10,6 +10,7 @@ from healthimaging.monai import load_metatensor
 from runtime.bundles.bundle import Bundle
 from runtime.bundles.channel_masks import channel_masks
 from runtime.operators.exchange import Exchange
+from runtime.operators.faults import reported
 from runtime.operators.messages import Masks, SourceVolume
 
 
@@ -25,9 +26,12 @@ class BundleInference(Operator):
         spec.input("source")
         spec.output("masks")
 
+    @reported
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         source: SourceVolume = op_input.receive("source")
-        prediction = self._bundle.predict(load_metatensor(source.volume), phase=self._exchange.phase)
+        with self._exchange.phase("preprocess"):
+            image = load_metatensor(source.volume)
+        prediction = self._bundle.predict(image, phase=self._exchange.phase)
         with self._exchange.phase("postprocess"):
             masks = channel_masks(prediction, self._bundle.files.channels)
         op_output.emit(Masks(source=source, masks=masks), "masks")

@@ -19,6 +19,8 @@ class Exchange:
 
     request: ImageSetInput
     result: Result | None = None
+    failure: Exception | None = None
+    """What an operator raised; nothing after it has run (`runtime.operators.faults`)."""
     volume: VolumeFigures | None = None
     """Of the volume that was segmented; None while there is none, and where the archive has the result."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -31,6 +33,12 @@ class Exchange:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def move(self, seconds: float, *, of: str, to: str) -> None:
+        """Count seconds of the phase ``of``, at most all of them, as those of the phase ``to``."""
+        moved = min(seconds, self.seconds.get(of, 0.0))
+        self.seconds[of] = self.seconds.get(of, 0.0) - moved
+        self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
     def timings(self) -> dict[str, float]:
         """Seconds a phase, rounded to milliseconds, with their sum as ``total``."""

@@ -9,6 +9,7 @@ from monai.deploy.core import Operator, OperatorSpec
 from healthimaging import ImageSet
 from runtime.errors import SourceNotPrimaryError
 from runtime.operators.exchange import Exchange
+from runtime.operators.faults import reported
 from runtime.operators.messages import OpenedImageSet
 from runtime.results.identity import ResultIdentity
 
@@ -33,6 +34,7 @@ class ImageSetLoader(Operator):
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("opened")
 
+    @reported
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         request = self._exchange.request
         with self._exchange.phase("open"):

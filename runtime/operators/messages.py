@@ -9,7 +9,9 @@ import numpy.typing as npt
 from pydicom import Dataset
 
 from healthimaging import ImageSet, Volume
+from runtime.bundles.class_scores import ClassScore
 from runtime.results.identity import ResultIdentity
+from runtime.results.results import Found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +24,7 @@ class OpenedImageSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SelectedSeries:
-    """The series to segment: headers without pixels."""
+    """The series to look at: headers without pixels."""
 
     opened: OpenedImageSet
     series_instance_uid: str
@@ -31,7 +33,7 @@ class SelectedSeries:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SourceVolume:
-    """The volume to segment, and the headers of its instances in the order of its slices."""
+    """The volume to look at, and the headers of its instances in the order of its slices."""
 
     opened: OpenedImageSet
     volume: Volume
@@ -47,8 +49,34 @@ class Masks:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Segmentation:
-    """A DICOM SEG that is ready to be stored."""
+class Scores:
+    """How probable each class is, of the source volume as a whole."""
+
+    source: SourceVolume
+    scores: tuple[ClassScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResultObject:
+    """The DICOM object that a result is, ready to be stored: a SEG, or the report of a classification."""
+
+    source: SourceVolume
+    dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoundResult:
+    """What the archive holds of a result already; something of it is missing."""
 
     opened: OpenedImageSet
-    dataset: Dataset
+    found: Found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredResultObject:
+    """The object that a result is, as the archive holds it, and what its reports are made of."""
+
+    series: SelectedSeries
+    volume: Volume | None
+    """None where the result was in the archive already: it is read when a report needs it."""
+    found: Found

@@ -7,12 +7,14 @@ from typing import Any
 from monai.deploy.core import Operator, OperatorSpec
 
 from runtime.operators.exchange import Exchange
-from runtime.operators.messages import OpenedImageSet
+from runtime.operators.faults import reported
+from runtime.operators.messages import FoundResult, OpenedImageSet
 from runtime.results.results import Results
 
 
 class StoredResult(Operator):
-    """Passes an image set on only when the archive does not hold its segmentation by this model.
+    """Passes an image set on when the archive does not hold its result by this model, or not all that is
+    asked for besides.
 
     Otherwise the exchange gets the stored result, and the rest of the graph has nothing to do.
     """
@@ -27,7 +29,9 @@ class StoredResult(Operator):
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("opened")
         spec.output("missing")
+        spec.output("incomplete")
 
+    @reported
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         opened: OpenedImageSet = op_input.receive("opened")
         datastore_id = opened.image_set.ref.datastore_id
@@ -36,7 +40,10 @@ class StoredResult(Operator):
         if found is None:
             op_output.emit(opened, "missing")
             return
-        dataset, stored = found
+        if self._results.missing(found):
+            op_output.emit(FoundResult(opened=opened, found=found), "incomplete")
+            return
         with self._exchange.phase("write"):
-            record = self._results.describe(identity=opened.identity, dataset=dataset, stored=stored)
-        self._exchange.result = record
+            self._exchange.result = self._results.describe(
+                datastore_id=datastore_id, identity=opened.identity, found=found
+            )

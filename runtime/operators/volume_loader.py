@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
 
-from healthimaging import Volume
+from healthimaging import Geometry, Volume
 from healthimaging.errors import VolumeError
+from healthimaging.volumes.planning import plan_volumes
 from runtime.metrics import VolumeFigures
 from runtime.operators.exchange import Exchange
+from runtime.operators.faults import reported
 from runtime.operators.messages import SelectedSeries, SourceVolume
 
 
@@ -27,6 +30,30 @@ def only_volume(volumes: list[Volume]) -> Volume:
     raise VolumeError(msg, series_instance_uid=first.series_instance_uid)
 
 
+def load_volume(selected: SelectedSeries) -> Volume:
+    """Fetch and decode the one volume of a series.
+
+    Raises:
+        VolumeError: As `only_volume`.
+        HealthImagingError: As `ImageSet.volumes`.
+    """
+    return only_volume(selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid))
+
+
+def load_grid(selected: SelectedSeries) -> Geometry:
+    """The grid of the volume that `load_volume` gives, from the header alone.
+
+    Raises:
+        VolumeError: The series holds several volumes.
+        HealthImagingError: As `healthimaging.volumes.planning.plan_volumes`.
+    """
+    plans = plan_volumes(selected.opened.image_set.metadata.series[selected.series_instance_uid])
+    if len(plans) != 1:
+        msg = f"The series holds {len(plans)} volumes, a model takes one volume of one quantity"
+        raise VolumeError(msg, series_instance_uid=selected.series_instance_uid)
+    return plans[0].stack.geometry
+
+
 class VolumeLoader(Operator):
     """Reads the frames through ``healthimaging``, which verifies every one and orders them by geometry."""
 
@@ -38,12 +65,16 @@ class VolumeLoader(Operator):
         spec.input("selected")
         spec.output("source")
 
+    @reported
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         selected: SelectedSeries = op_input.receive("selected")
+        image_set = selected.opened.image_set
+        before = image_set.timings.decode_seconds
         with self._exchange.phase("fetch"):
-            volume = only_volume(
-                selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid)
-            )
+            volume = load_volume(selected)
+        # Its seconds are those of as many threads as there are cores.
+        decoding = (image_set.timings.decode_seconds - before) / len(os.sched_getaffinity(0))
+        self._exchange.move(decoding, of="fetch", to="decode")
         self._exchange.volume = VolumeFigures(
             modality=volume.modality, slices=volume.array.shape[0], spacing=volume.geometry.spacing
         )

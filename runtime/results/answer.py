@@ -30,6 +30,31 @@ class SegmentVolume:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassProbability:
+    """Probability of one class, 0 to 1, as the stored report states it."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReport:
+    """Where something is that was made beside a segmentation, or that a classification is.
+
+    What is no DICOM object has an address in S3 alone; ``s3_uri`` of a DICOM object is None unless a copy to
+    S3 is configured.
+    """
+
+    kind: str
+    """As in `runtime.results.outputs`."""
+    series_instance_uid: str | None
+    sop_instance_uid: str | None
+    image_set_id: str | None
+    is_primary: bool | None
+    s3_uri: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelIdentity:
     """Which model computed the result; ``sha256`` is that of the weights file."""
 
@@ -40,12 +65,18 @@ class ModelIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result for one image set version; ``seconds`` maps a phase of the work to its wall time."""
+    """The result for one image set version; ``seconds`` maps a phase of the work to its wall time.
+
+    A segmentation has no classes; a classification has no segmentation and no segments, and is the first of
+    its reports.
+    """
 
     image_set_id: str
     version_id: str
-    segmentation: StoredSegmentation
+    segmentation: StoredSegmentation | None
     segments: tuple[SegmentVolume, ...]
+    classes: tuple[ClassProbability, ...] = ()
+    reports: tuple[StoredReport, ...] = ()
     model: ModelIdentity
     seconds: Mapping[str, float]
 

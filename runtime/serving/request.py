@@ -1,9 +1,13 @@
-"""The request to an endpoint: one image set, or a list of them under ``inputs``."""
+"""The request to an endpoint: one image set, or a list of them under ``inputs``.
+
+Accepted as well is how a notebook of AWS's MONAI workshop (aws-samples/monai-on-aws-workshop, NIMonSageMaker)
+names an image set: ``{"image": "ahi://DATASTORE/IMAGE_SET"}``. Its other notebooks send the promised forms.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -36,6 +40,12 @@ class ImageSetInput(BaseModel):
     ] = None
 
 
+class _Image(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    image: Annotated[str, Field(pattern=r"^ahi://[0-9a-z]{32}/[0-9a-z]{32}$")]
+
+
 class _Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -43,28 +53,57 @@ class _Inputs(BaseModel):
 
 
 def parse_request(body: bytes) -> tuple[ImageSetInput, ...]:
-    """Read ``{"datastoreId", "imageSetId", "versionId"?}`` or ``{"inputs": [those]}``.
+    """Read ``{"datastoreId", "imageSetId", "versionId"?}``, ``{"inputs": [those]}`` or the workshop's form.
 
     Raises
     ------
     InvalidRequestError
         With every field that is wrong, named by its place; values are not repeated.
     """
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("the body is not a JSON document in UTF-8") from error
+    document = read_json(body)
     if not isinstance(document, dict):
         raise InvalidRequestError("the body must be a JSON object")
     try:
         if "inputs" in document:
             return tuple(_Inputs.model_validate(document).inputs)
+        if "image" in document:
+            datastore_id, image_set_id = (
+                _Image.model_validate(document).image.removeprefix("ahi://").split("/")
+            )
+            return (ImageSetInput(datastore_id=datastore_id, image_set_id=image_set_id),)
         return (ImageSetInput.model_validate(document),)
     except ValidationError as error:
-        raise InvalidRequestError(_explain(error)) from error
+        raise InvalidRequestError(explain(error)) from error
 
 
-def _explain(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}" for detail in error.errors()
-    )
+def read_json(body: bytes) -> Any:
+    """Read a JSON document.
+
+    Raises
+    ------
+    InvalidRequestError
+        When it is none, or names a member twice: which of the two image sets is meant would be a guess.
+    """
+    try:
+        return json.loads(body, object_pairs_hook=_members)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError("the body is not a JSON document in UTF-8") from error
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise InvalidRequestError("an object of the body has a member twice")
+    return members
+
+
+def explain(error: ValidationError) -> str:
+    """Say what is wrong with which member. Values are not repeated, nor are names that we do not know."""
+    return "; ".join(_explain(detail) for detail in error.errors())
+
+
+def _explain(detail: Any) -> str:
+    place = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        place[-1] = "a member that is not known"
+    return f"{'.'.join(place)}: {detail['msg']}"

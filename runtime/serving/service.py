@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import importlib
 import logging
 import time
+from pathlib import Path
 
 import boto3
 
 from runtime.errors import BundleError
 from runtime.metrics import Metrics
 from runtime.operators.series_rules import SeriesRule
-from runtime.serving.worker import Segment
+from runtime.serving.served_model import Service
 from runtime.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
 
-def load_service(settings: Settings, metrics: Metrics) -> Segment:
-    """Load the bundle, warm it, and return the function that segments one image set.
+@functools.cache
+def import_frameworks() -> None:
+    """Import what every model needs, once, so that it is not counted as part of the first one.
+
+    The hundred thousands of objects that come with torch and MONAI stay until the end: the garbage collector,
+    which would look at them all again and again (half a second each time), is told so. Models come later:
+    they are collected when they are unloaded.
+    """
+    importlib.import_module("runtime.application")
+    gc.collect()
+    gc.freeze()
+
+
+def load_service(settings: Settings, metrics: Metrics, model_directory: Path) -> Service:
+    """Load the bundle in ``model_directory``, warm it, and put it together with clients of its own.
 
     torch, MONAI and holoscan are imported here and not with the module: the server answers health checks
     from its first moment, and these imports are most of a cold start.
@@ -28,30 +45,33 @@ def load_service(settings: Settings, metrics: Metrics) -> Segment:
         When the model directory cannot be served, and why.
     """
     start = time.perf_counter()
+    import_frameworks()
     from healthimaging import connect
-    from runtime.application import SegmentationApplication
+    from runtime.application import InferenceApplication
     from runtime.bundles.bundle import load_bundle, warm_up
-    from runtime.results.archive import SegmentationArchive
+    from runtime.results.archive import ResultArchive
+    from runtime.results.result_files import ResultFiles
     from runtime.results.results import Results
-    from runtime.results.segmentation_copy import SegmentationCopy
 
     imported = time.perf_counter()
-    bundle = load_bundle(settings.model_directory)
+    bundle = load_bundle(model_directory)
     loaded = time.perf_counter()
     warm_up(bundle)
     warm = time.perf_counter()
     client = connect()
-    copy = None
+    files = None
     if settings.segmentation_copy is not None:
-        copy = SegmentationCopy(boto3.client("s3"), prefix=settings.segmentation_copy)
-    application = SegmentationApplication(
+        files = ResultFiles(boto3.client("s3"), prefix=settings.segmentation_copy)
+    application = InferenceApplication(
         client=client,
         bundle=bundle,
         rules=settings.series_rules or (_default_rule(bundle.files.modality),),
         results=Results(
-            archive=SegmentationArchive(client, wait_seconds=settings.archive_wait_seconds),
+            archive=ResultArchive(client, wait_seconds=settings.archive_wait_seconds),
             model=bundle.identity,
-            copy=copy,
+            task=bundle.task,
+            outputs=settings.outputs,
+            files=files,
         ),
         metrics=metrics,
     )
@@ -69,7 +89,10 @@ def load_service(settings: Settings, metrics: Metrics) -> Segment:
             }
         },
     )
-    return lambda request, waited: application.segment(request, waited=waited)
+    return Service(
+        model=bundle.identity,
+        segment=lambda request, waited: application.infer(request, waited=waited),
+    )
 
 
 def _default_rule(modality: str | None) -> SeriesRule:

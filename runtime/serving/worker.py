@@ -1,126 +1,111 @@
-"""One thread that owns the model, and the bounded queue in front of it."""
+"""The one thread that owns every model."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import queue
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Any
 
-from runtime.errors import ModelLoadingError, QueueFullError
-from runtime.results.answer import Answer, Result
-from runtime.serving.request import ImageSetInput
+from runtime.errors import RequestExpiredError, WorkerStoppedError, report
+from runtime.logs import places
+from runtime.serving.lanes import FairQueue, Job, Lane
+from runtime.serving.trust import judge
 
 _LOG = logging.getLogger(__name__)
 
-Segment = Callable[[ImageSetInput, float], Result]
-"""Segments one image set; the number is the seconds that it waited in the queue."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    inputs: tuple[ImageSetInput, ...]
-    answer: Future[Answer] = field(default_factory=Future)
-    submitted: float = field(default_factory=time.perf_counter)
+_STOPPED = "the container can no longer run models and is about to be replaced: send the request again"
 
 
 class Worker:
-    """Loads the model in its thread, then answers one request after the other.
+    """Loads models, answers requests and unloads models, one after the other.
 
-    The network keeps every core (or the GPU) busy by itself: a second request at the same time would make
-    both slower. Requests wait in a queue that refuses more than it holds, so a caller learns at once that
-    the endpoint is behind.
+    A network keeps every core (or the GPU) busy by itself: a second request at the same time would make both
+    slower. What a model costs in memory can be measured, too, while nothing else happens.
+
+    The worker ends for good when the process cannot be trusted any more (`runtime.serving.trust`); everything
+    that waits is then answered with an error, and `is_healthy` says that the container is to be replaced.
     """
 
-    def __init__(
-        self, *, load: Callable[[], Segment], queue_length: int, on_failure: Callable[[BaseException], None]
-    ) -> None:
-        """Prepare the worker without starting it.
-
-        Parameters
-        ----------
-        load
-            Called in the worker's thread; returns when the model is warm.
-        queue_length
-            Requests that may wait behind the running one.
-        on_failure
-            Called with the exception when ``load`` fails; the worker then ends.
-        """
-        self._load = load
-        self._on_failure = on_failure
-        self._ready = threading.Event()
-        self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._accepted = 0
-        self._capacity = queue_length + 1
+    def __init__(self) -> None:
+        self._queue = FairQueue()
+        self._is_trusted = True
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
-        """Start loading."""
         self._thread.start()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the model is warm and its thread alive."""
-        return self._ready.is_set() and self._thread.is_alive()
+    def is_healthy(self) -> bool:
+        """Whether requests are taken: not before `start`, after an untrusted failure, nor while stopping."""
+        return self._is_trusted and not self._is_stopping and self._thread.is_alive()
 
-    def submit(self, inputs: Sequence[ImageSetInput]) -> Future[Answer]:
-        """Queue one request; its image sets are answered together.
+    def put(
+        self,
+        lane: Lane,
+        work: Callable[[Job], Any],
+        *,
+        is_request: bool = True,
+        patience: float | None = None,
+    ) -> Job:
+        """Queue work in a lane; parameters and errors are those of `Job` and `FairQueue.put`."""
+        job = Job(work, is_request=is_request, patience=patience)
+        self._queue.put(lane, job)
+        return job
 
-        Raises
-        ------
-        ModelLoadingError
-            Before the model is warm.
-        QueueFullError
-            When as many requests wait as may.
-        """
-        if not self.is_ready:
-            raise ModelLoadingError("the model is not warm yet")
-        with self._lock:
-            if self._accepted >= self._capacity:
-                msg = f"{self._accepted - 1} requests are waiting already"
-                raise QueueFullError(msg)
-            self._accepted += 1
-        job = _Job(inputs=tuple(inputs))
-        self._queue.put(job)
-        return job.answer
+    def drain(self, *, seconds: float) -> bool:
+        """Answer what was accepted within the time, and refuse the rest; whether all was answered in time."""
+        self._is_stopping = True
+        return self._queue.drain(
+            seconds=seconds, reason="the container is stopping: send the request again, another will answer"
+        )
 
     def _run(self) -> None:
         try:
-            segment = self._load()
-        except BaseException as error:  # noqa: BLE001 - whatever it was, the process must report it and end
-            self._on_failure(error)
-            return
-        self._ready.set()
-        while True:
-            self._handle(self._queue.get(), segment)
-
-    def _handle(self, job: _Job, segment: Segment) -> None:
-        # A caller that has gone away while it waited needs no answer; from here on it cannot cancel.
-        wanted = job.answer.set_running_or_notify_cancel()
-        answer: Answer | None = None
-        failure: Exception | None = None
-        if wanted:
-            try:
-                answer = self._answer(segment, job, time.perf_counter() - job.submitted)
-            except Exception as error:  # noqa: BLE001 - reported to the caller; the next request must run
-                failure = error
-        # The place is free before the caller knows, so that its next request cannot find it taken.
-        with self._lock:
-            self._accepted -= 1
-        if failure is not None:
-            job.answer.set_exception(failure)
-        elif answer is not None:
-            job.answer.set_result(answer)
-
-    @staticmethod
-    def _answer(segment: Segment, job: _Job, waited: float) -> Answer:
-        return Answer(
-            results=tuple(
-                segment(request, waited if position == 0 else 0.0)
-                for position, request in enumerate(job.inputs)
+            while self._is_trusted and (job := self._queue.take()) is not None:
+                self._do(job)
+        except BaseException as error:  # noqa: BLE001 - our own fault: nobody may wait for a thread that is gone
+            _LOG.critical(
+                "the worker failed",
+                extra={"fields": {"type": type(error).__name__, "places": places(error.__traceback__)}},
             )
-        )
+        finally:
+            self._is_trusted = False
+            self._queue.close(WorkerStoppedError, _STOPPED)
+
+    def _do(self, job: Job) -> None:
+        settle: Callable[[], None]
+        if job.answer.done() or not job.answer.set_running_or_notify_cancel():
+            settle = _nothing
+        elif job.is_expired:
+            msg = "the request waited longer than its caller does (InvocationTimeoutSeconds)"
+            settle = functools.partial(job.fail, RequestExpiredError(msg))
+        else:
+            settle = self._work(job)
+        self._queue.finish(job, settle)
+
+    def _work(self, job: Job) -> Callable[[], None]:
+        try:
+            return functools.partial(job.answer.set_result, job.work(job))
+        except BaseException as error:  # noqa: BLE001 - reported to the caller; the next job must run
+            verdict = judge(error)
+            if not verdict.is_trusted:
+                self._is_trusted = False
+                description = report(verdict.error)
+                _LOG.critical(
+                    "the process cannot be trusted any more",
+                    extra={
+                        "fields": {
+                            "type": description.type,
+                            "detail": description.message,
+                            "places": places(error.__traceback__),
+                        }
+                    },
+                )
+            return functools.partial(job.fail, verdict.error)
+
+
+def _nothing() -> None:
+    """A job that nobody waits for has nothing to settle."""

@@ -106,6 +106,50 @@ def test_source_in_another_order_keeps_each_mask_on_its_slice() -> None:
     assert np.array_equal(read_segmentation(written, volume.geometry).array, masks)
 
 
+def write_on(grid: Geometry, source: list[pydicom.Dataset], masks: Any) -> pydicom.Dataset:
+    return write_segmentation(
+        source=source,
+        masks=masks,
+        grid=grid,
+        segments=[segment()],
+        series_instance_uid="1.2.3.77",
+        sop_instance_uid="1.2.3.77.1",
+        series_number=900,
+        algorithm_name="test",
+        algorithm_version="1.0",
+    )
+
+
+def test_masks_on_a_grid_find_their_slices_whatever_the_order_of_the_source() -> None:
+    volume, source = opened(ct_series()[0])
+    masks = np.zeros((1, *volume.geometry.shape), bool)
+    masks[0, 2, 1:4, 2:9] = True
+    written = write_on(volume.geometry, [source[k] for k in (4, 2, 0, 6, 5, 3, 1)], masks)
+    assert np.array_equal(read_segmentation(written, volume.geometry).array, masks)
+
+
+@pytest.mark.parametrize("moved", ["aside", "along", "rotated", "frame of reference", "part"])
+def test_masks_on_another_grid_than_the_source_are_refused(moved: str) -> None:
+    volume, source = opened(ct_series()[0])
+    own = volume.geometry
+    affine, shape, frame = own.affine.copy(), own.shape, own.frame_of_reference_uid
+    if moved == "aside":
+        affine[0, 3] += 0.6 * own.spacing[0]
+    elif moved == "along":
+        affine[:3, 3] += affine[:3, 2]  # by a whole slice: all but one still lie on slices of the source
+    elif moved == "rotated":
+        affine[:3, 0] *= -1
+    elif moved == "part":
+        shape, source = (shape[0] - 1, *shape[1:]), source[:-2] + source[-1:]
+    else:
+        frame = "1.2.3.4.5"
+    masks = np.ones((1, *shape), bool)
+    with pytest.raises(GeometryMismatchError):
+        write_on(Geometry(affine, shape, frame), source, masks)
+    if moved != "part":
+        assert write_on(own, source, masks)
+
+
 def test_segments_carry_their_codes_and_colours() -> None:
     volume, source = opened(ct_series()[0])
     masks = np.ones((2, *volume.geometry.shape), bool)

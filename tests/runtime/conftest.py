@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from synthetic_bundle import write_bundle
 
+from runtime.cuda_runtime import load_cuda_runtime
+
+load_cuda_runtime()  # as the program does, before any test's module imports holoscan
+
 
 @pytest.fixture(scope="session")
 def bundle_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:

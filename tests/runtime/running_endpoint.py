@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -44,6 +44,11 @@ class Endpoint:
     @property
     def log(self) -> str:
         return self.log_file.read_text()
+
+    def stop(self) -> None:
+        """End it as SageMaker does."""
+        self.process.terminate()
+        self.process.wait(timeout=60)
 
 
 def start_endpoint(base: Path, environment: Mapping[str, str], *, wait: bool = True) -> Endpoint:
@@ -81,6 +86,20 @@ class Archive:
 
     client: Any
     datastore_id: str
+
+    @classmethod
+    def create(cls, cloud: Any, name: str) -> Self:
+        """Make a datastore and wait until it can be used."""
+        client = cloud.client("medical-imaging")
+        datastore_id = client.create_datastore(datastoreName=name)["datastoreId"]
+        deadline = time.monotonic() + 30
+        while (
+            client.get_datastore(datastoreId=datastore_id)["datastoreProperties"]["datastoreStatus"]
+            != "ACTIVE"
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return cls(client=client, datastore_id=datastore_id)
 
     def image_sets(self, series_instance_uid: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.client.search_image_sets(

@@ -1,29 +1,23 @@
-"""The bundle: what is accepted, what is refused and why, and that it computes what MONAI computes."""
+"""The bundle: which files are used, what is accepted, what is refused and why."""
 
 from __future__ import annotations
 
-import copy
 import json
-import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor, PydicomReader
-from monai.transforms import Compose
-from synthetic_bundle import inference_config, metadata, write_bundle
-from synthetic_patient import make_patient
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+from synthetic_bundle import changed, inference_config, metadata, write_bundle, write_checkpoint_bundle
 
 from runtime.bundles.bundle import Bundle, load_bundle, warm_up
-from runtime.bundles.channel_masks import channel_masks
-from runtime.bundles.files import Channel, read_bundle_files
-from runtime.bundles.foreground_inversion import ForegroundArgmaxd, invert_foreground_only
+from runtime.bundles.files import read_bundle_files
+from runtime.bundles.task import Task
 from runtime.errors import BundleError, UnsuitablePredictionError
 
 
@@ -32,124 +26,15 @@ def bundle(bundle_directory: Path) -> Bundle:
     return load_bundle(bundle_directory)
 
 
-def _write_series(folder: Path, seed: int) -> Path:
-    folder.mkdir(parents=True)
-    for dataset in make_patient("P1", seed=seed).datasets:
-        dataset.save_as(folder / f"{dataset.InstanceNumber}.dcm", enforce_file_format=True)
-    return folder
-
-
-def _read_series(folder: Path) -> MetaTensor:
-    reader = PydicomReader()
-    array, meta = reader.get_data(reader.read(str(folder)))
-    return MetaTensor(torch.from_numpy(array.astype(np.float32))[None], affine=meta["affine"])
-
-
-def _run_monai(bundle_root: Path, series: Path, output: Path) -> np.ndarray[Any, Any]:
-    """Run the same configuration by MONAI's own command, reading DICOM files and saving the mask."""
-    overlay = {
-        "datalist": [str(series)],
-        "preprocessing#transforms#0#reader": "PydicomReader",
-        "postprocessing#transforms#3": {
-            "_target_": "Lambdad",
-            "keys": "pred",
-            "func": f"$lambda mask: np.save({str(output)!r}, mask.cpu().numpy())",
-        },
-    }
-    (output.parent / "overlay.json").write_text(json.dumps(overlay))
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "monai.bundle",
-            "run",
-            "--config_file",
-            f"['{bundle_root}/configs/inference.json','{output.parent}/overlay.json']",
-            "--meta_file",
-            str(bundle_root / "configs/metadata.json"),
-            "--bundle_root",
-            str(bundle_root),
-        ],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "HOLOSCAN_LOG_LEVEL": "OFF"},
-    )
-    mask: np.ndarray[Any, Any] = np.load(output)
-    return mask
-
-
-def test_same_mask_as_monai_bundle_run(bundle: Bundle, tmp_path: Path) -> None:
-    series = _write_series(tmp_path / "series", seed=3)
-    wanted = _run_monai(bundle.files.root, series, tmp_path / "mask.npy")
-    got = bundle.predict(_read_series(series)).numpy()
-    assert 0.02 < wanted.mean() < 0.98
-    assert got.shape == wanted.shape == (1, 48, 56, 20)
-    # Softmax channels are resampled in single precision: ties within rounding of one half may differ.
-    assert np.mean(got != wanted) < 1e-4
-
-
-def _as_written(root: Path) -> Compose:
-    parser = ConfigParser()
-    parser.read_config(str(root / "configs" / "inference.json"))
-    parser["postprocessing#transforms#3#_disabled_"] = True
-    parser["preprocessing#transforms#0#_disabled_"] = True
-    parser["preprocessing#transforms#1#_disabled_"] = True
-    postprocessing: Compose = parser.get_parsed_content("postprocessing")
-    return postprocessing
-
-
-def test_three_classes_invert_like_argmax(tmp_path: Path) -> None:
-    channels = {"0": "background", "1": "liver", "2": "tumor"}
-    bundle = load_bundle(write_bundle(tmp_path, channels=channels, seed=5))
-    volume = _read_series(_write_series(tmp_path / "series", seed=4))
-    cheap = bundle.predict(volume.clone()).numpy()
-    original = Bundle(
-        **{
-            **{name: getattr(bundle, name) for name in bundle.__dataclass_fields__},
-            "preprocessing": (pre := _paired(tmp_path))[0],
-            "postprocessing": pre[1],
-        }
-    )
-    full = original.predict(volume.clone()).numpy()
-    assert set(np.unique(full)) == {0, 1, 2}
-    assert np.mean(cheap != full) < 1e-4
-
-
-def _paired(root: Path) -> tuple[Compose, Compose]:
-    """Preprocessing and unchanged postprocessing that refers to it."""
-    parser = ConfigParser()
-    parser.read_config(str(root / "configs" / "inference.json"))
-    for path in ("preprocessing#transforms#0", "preprocessing#transforms#1", "postprocessing#transforms#3"):
-        parser[f"{path}#_disabled_"] = True
-    return parser.get_parsed_content("preprocessing"), parser.get_parsed_content("postprocessing")
-
-
-def test_only_the_known_pattern_is_rewritten(bundle_directory: Path, tmp_path: Path) -> None:
-    rewritten = invert_foreground_only(_as_written(bundle_directory), key="pred")
-    assert any(isinstance(step, ForegroundArgmaxd) for step in rewritten.transforms)
-    config = inference_config()
-    config["postprocessing"]["transforms"][1]["nearest_interp"] = True
-    nearest = _as_written(write_bundle(tmp_path, config=config))
-    assert invert_foreground_only(nearest, key="pred") is nearest
-
-
-def test_outside_the_field_of_view_is_background() -> None:
-    probabilities = torch.zeros((2, 3, 1, 1))
-    probabilities[:, 1, 0, 0] = torch.tensor([0.2, 0.7])
-    labels = ForegroundArgmaxd(keys="pred")({"pred": probabilities})["pred"]
-    assert labels.flatten().tolist() == [0, 2, 0]
-
-
 def test_identity_and_fingerprint(bundle_directory: Path, tmp_path: Path) -> None:
     files = read_bundle_files(bundle_directory)
     assert (files.name, files.version, files.modality) == ("test segmentation", "0.1.0", "CT")
     assert [channel.name for channel in files.segment_channels] == ["lung"]
     config = inference_config()
     config["postprocessing"]["transforms"][1]["nearest_interp"] = True
-    changed = read_bundle_files(write_bundle(tmp_path, config=config))
-    assert changed.fingerprint != files.fingerprint
+    assert read_bundle_files(write_bundle(tmp_path, config=config)).fingerprint != files.fingerprint
     # A configuration may take its network from a script, or a part from another configuration.
-    for name in ("scripts/network.py", "configs/shared.json"):
+    for name in ("scripts/network.py", "configs/shared.json", "models/search_code.pt", "table.csv"):
         before = read_bundle_files(tmp_path).fingerprint
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -189,26 +74,95 @@ def test_weights_of_a_state_dictionary(tmp_path: Path) -> None:
         assert torch.equal(bundle.network.state_dict()[name], value)
 
 
-def _changed(path: str, value: Any) -> dict[str, Any]:
-    config = copy.deepcopy(inference_config())
-    *parents, last = path.split("#")
-    place: Any = config
-    for part in parents:
-        place = place[int(part)] if isinstance(place, list) else place[part]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
-    return config
+UNET = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "channels": [4, 8], "strides": [2]}
+LUNG = {"0": "background", "1": "lung"}
+
+
+def test_weights_that_the_configuration_names_come_first(tmp_path: Path) -> None:
+    network = UNET | {"out_channels": 2}
+    write_checkpoint_bundle(tmp_path, channels=LUNG, network=network, weights="net_FT.pt", seed=1)
+    shutil.copy(tmp_path / "models" / "net_FT.pt", tmp_path / "models" / "model.ts")
+    files = read_bundle_files(tmp_path)
+    assert files.weights.name == "net_FT.pt"
+    assert not files.is_torchscript
+    # The export of model.pt stands for model.pt.
+    write_checkpoint_bundle(tmp_path, channels=LUNG, network=network)
+    assert read_bundle_files(tmp_path).weights.name == "model.ts"
+
+
+def test_torchscript_under_any_name(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "models" / "model.ts").rename(tmp_path / "models" / "model.pt")
+    assert read_bundle_files(tmp_path).is_torchscript
+    warm_up(load_bundle(tmp_path))
+
+
+def test_weights_of_another_network_are_refused_unless_the_configuration_allows_it(tmp_path: Path) -> None:
+    write_checkpoint_bundle(tmp_path, channels=LUNG, network=UNET | {"out_channels": 2})
+    file = tmp_path / "configs" / "inference.json"
+    config = json.loads(file.read_text())
+    config["network_def"]["out_channels"] = 3
+    file.write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=r"model\.pt: does not fit network_def"):
+        load_bundle(tmp_path)
+    config["handlers"][0]["strict_shape"] = "False"
+    config["handlers"][0]["strict"] = False
+    file.write_text(json.dumps(config))
+    load_bundle(tmp_path)
+
+
+def test_weights_hold_no_code(tmp_path: Path) -> None:
+    write_checkpoint_bundle(tmp_path, channels=LUNG, network=UNET | {"out_channels": 2})
+    torch.save({"model": Task.SEGMENTATION, "other": tmp_path}, tmp_path / "models" / "model.pt")
+    with pytest.raises(BundleError, match="is not a file of weights: UnpicklingError"):
+        load_bundle(tmp_path)
+
+
+def test_what_the_evaluator_adds(tmp_path: Path) -> None:
+    config = changed("inferer", None)
+    del config["evaluator"]["inferer"]
+    config |= {"amp": False, "precision": {"dtype": "$torch.bfloat16"}}
+    config["evaluator"] |= {"amp": "@amp", "amp_kwargs": "@precision"}
+    bundle = load_bundle(write_bundle(tmp_path, config=config))
+    assert isinstance(bundle.inferer, SimpleInferer)
+    assert not bundle.mixed_precision
+    assert bundle.autocast == {"dtype": torch.bfloat16}
+
+
+def test_metadata_in_yaml(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    file = tmp_path / "configs" / "metadata.json"
+    # JSON is YAML.
+    file.rename(file.with_suffix(".yaml"))
+    assert read_bundle_files(tmp_path).name == "test segmentation"
+
+
+def test_a_device_that_is_written_out_is_replaced_without_one(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    config = inference_config(device="$torch.device('cuda:0')")
+    assert load_bundle(write_bundle(tmp_path, config=config)).device.type == "cpu"
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (_changed("inferer", None), "inferer is missing"),
-        (_changed("inferer#_target_", "NoSuchInferer"), "inferer cannot be built"),
-        (_changed("preprocessing", []), "preprocessing must be a Compose"),
-        (_changed("preprocessing#transforms#0#keys", ["t1", "t2"]), r"loads \['image', 't1', 't2'\]"),
+        (changed("inferer#_target_", "NoSuchInferer"), "inferer cannot be built"),
+        (changed("preprocessing", []), "preprocessing must be a Compose"),
+        (
+            changed("evaluator#_target_", "scripts.evaluator.OwnEvaluator"),
+            r"evaluator of its own .OwnEvaluator.; served is what SupervisedEvaluator runs",
+        ),
+        (changed("evaluator#iteration_update", "$lambda e, b: None"), "iteration_update replaces the step"),
+        (
+            changed("evaluator#prepare_batch", {"_target_": "PrepareBatchExtraInput", "extra_keys": "age"}),
+            "gives the network more than the image",
+        ),
+        (
+            changed("preprocessing#transforms#5#_target_", "a_missing_package.Step"),
+            "preprocessing cannot be built: ModuleNotFoundError: Cannot locate class",
+        ),
+        (changed("preprocessing#transforms#0#keys", ["t1", "t2"]), r"loads \['t1', 't2'\]"),
     ],
 )
 def test_unusable_configuration_is_refused(config: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -224,18 +178,39 @@ def _format(**image: Any) -> dict[str, Any]:
     }
 
 
+def _output(**output: Any) -> dict[str, Any]:
+    data_format = _format()
+    data_format["outputs"]["pred"] |= output
+    return metadata({}, network_data_format=data_format)
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        (
-            metadata({"0": "background", "1": "flux capacitor"}),
-            "'flux capacitor': add it to segment_terms.toml",
-        ),
         (metadata({"0": "background"}), "nothing but background"),
-        (metadata({}, network_data_format={}), "inputs is missing"),
+        (metadata({}, network_data_format={}), "outputs is missing"),
         (metadata({}), "channel_def is missing"),
         (metadata({"one": "lung"}), "must map channel numbers to names"),
-        (metadata({}, network_data_format=_format(num_channels=4)), "4 input channels"),
+        (
+            metadata({}, network_data_format=_format(num_channels=2, channel_def={"0": "T1", "1": "T2"})),
+            r"2 input channels \(T1, T2\); a request gives one series",
+        ),
+        (metadata({}, network_data_format=_format(type="noise")), "makes images of noise"),
+        (
+            metadata({}, network_data_format=_format() | {"inputs": {"t1": {}, "t2": {}}}),
+            r"2 inputs \(t1, t2\); a request gives one volume",
+        ),
+        (_output(type="object", format="dict"), "detects objects"),
+        (_output(type="tuples", format="points"), "gives points"),
+        (_output(type="image", format="magnitude"), r"gives 'magnitude' \(image\)"),
+        (
+            metadata({}, network_data_format=_format() | {"outputs": {"nuclei": {}, "distances": {}}}),
+            r"must have one member, not 2 \(distances, nuclei\)",
+        ),
+        (
+            metadata({}, network_data_format=_format(spatial_shape=[256, 256])),
+            "two-dimensional images and the inferer .SlidingWindowInferer. does not go through",
+        ),
         (metadata({}, network_data_format=_format(), version=""), "version is missing"),
     ],
 )
@@ -303,26 +278,3 @@ def test_an_output_that_is_no_number_is_an_error_and_not_an_empty_mask(bundle: B
     image = MetaTensor(torch.zeros((1, 40, 40, 20)), affine=torch.diag(torch.tensor([-2.0, -2.0, 3.0, 1.0])))
     with pytest.raises(UnsuitablePredictionError, match="not finite"):
         replace(bundle, inferer=overflows).predict(image)
-
-
-def test_masks_of_labels_and_of_channels() -> None:
-    channels = (
-        Channel(index=0, name="background"),
-        Channel(index=1, name="liver"),
-        Channel(index=2, name="tumor"),
-    )
-    labels = torch.zeros((1, 2, 3, 4))
-    labels[0, 1, 2, 3] = 2
-    masks = channel_masks(labels, channels)
-    assert masks.shape == (2, 4, 3, 2)
-    assert np.argwhere(masks).tolist() == [[1, 3, 2, 1]]
-    one_hot = torch.zeros((3, 2, 3, 4))
-    one_hot[1, 0, 1, 2] = 1
-    assert np.argwhere(channel_masks(one_hot, channels)).tolist() == [[0, 2, 1, 0]]
-    labels[0, 0, 0, 0] = 7
-    with pytest.raises(UnsuitablePredictionError, match=r"\[7\.0\]"):
-        channel_masks(labels, channels)
-    sigmoid = torch.ones((1, 2, 3, 4))
-    assert channel_masks(sigmoid, (Channel(index=0, name="lung"),)).all()
-    with pytest.raises(UnsuitablePredictionError, match="no background"):
-        channel_masks(sigmoid, (Channel(index=0, name="liver"), Channel(index=1, name="tumor")))

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from running_endpoint import START_SECONDS, Archive, Endpoint, start_endpoint
-from synthetic_bundle import write_bundle
+from synthetic_bundle import inference_config, write_bundle
 from synthetic_patient import Patient, as_multi_frame, make_patient
 
 from healthimaging import DicomWeb, read_segmentation
@@ -31,15 +31,7 @@ from runtime.results.identity import ResultIdentity
 
 @pytest.fixture(scope="module")
 def archive(cloud: Any) -> Archive:
-    client = cloud.client("medical-imaging")
-    datastore_id = client.create_datastore(datastoreName="runtime-tests")["datastoreId"]
-    deadline = time.monotonic() + 30
-    while (
-        client.get_datastore(datastoreId=datastore_id)["datastoreProperties"]["datastoreStatus"] != "ACTIVE"
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return Archive(client=client, datastore_id=datastore_id)
+    return Archive.create(cloud, "runtime-tests")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +49,7 @@ def endpoint(cloud: Any, archive: Archive, tmp_path_factory: pytest.TempPathFact
         base, {**cloud.environment, "RUNTIME_QUEUE_LENGTH": "2", "RUNTIME_ENDPOINT_NAME": "tested"}
     )
     yield started
-    started.process.terminate()
-    started.process.wait(timeout=60)
+    started.stop()
 
 
 def _expected_masks(endpoint: Endpoint, archive: Archive, image_set_id: str) -> np.ndarray[Any, Any]:
@@ -314,6 +305,31 @@ def test_sigterm_drains_and_copies_reach_s3(
         assert s3.get_object(Bucket="runtime-segmentations", Key=key)["Body"].read()[128:132] == b"DICM"
 
 
+def test_what_cannot_be_answered_before_the_container_is_killed_is_told_so(
+    cloud: Any, archive: Archive, patients: dict[str, Patient], tmp_path: Path
+) -> None:
+    config = inference_config()
+    # Quick on the made-up volume of the warm-up, which has 32 slices.
+    slow = "$lambda x: (__import__('time').sleep(20 if x.shape[-1] < 30 else 0), x)[1]"
+    config["preprocessing"]["transforms"].append({"_target_": "Lambdad", "keys": "image", "func": slow})
+    write_bundle(tmp_path / "model", config=config, seed=10)
+    endpoint = start_endpoint(tmp_path, {**cloud.environment, "RUNTIME_DRAIN_SECONDS": "1"})
+    with ThreadPoolExecutor(3) as pool:
+        pending = [pool.submit(endpoint.invoke, archive.request(one)) for one in patients]
+        time.sleep(0.5)
+        endpoint.process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        while endpoint.ping() == 200:
+            time.sleep(0.02)
+        refused = endpoint.invoke(archive.request(next(iter(patients))))
+        answers = [refused, *(answer.result() for answer in pending)]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "StoppingError")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert endpoint.process.wait(timeout=30) == 0
+    assert time.monotonic() - begin < 10, "nobody waits for the work that goes on"
+
+
 def test_sigterm_while_loading_ends_the_process(cloud: Any, tmp_path: Path) -> None:
     write_bundle(tmp_path / "model")
     endpoint = start_endpoint(tmp_path, cloud.environment, wait=False)
@@ -326,12 +342,12 @@ def test_sigterm_while_loading_ends_the_process(cloud: Any, tmp_path: Path) -> N
 
 
 def test_a_model_that_cannot_be_served_ends_the_process(cloud: Any, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "model", channels={"0": "background", "1": "flux capacitor"})
+    (write_bundle(tmp_path / "model") / "models" / "model.ts").unlink()
     endpoint = start_endpoint(tmp_path, cloud.environment, wait=False)
     assert endpoint.process.wait(timeout=START_SECONDS) == 1
     (line,) = [json.loads(line) for line in endpoint.log.splitlines() if "cannot be served" in line]
     assert line["type"] == "BundleError"
-    assert "flux capacitor" in line["detail"]
+    assert str(tmp_path / "model") in line["detail"]
 
 
 def _import(cloud: Any, archive: Archive, patient: Patient) -> str:

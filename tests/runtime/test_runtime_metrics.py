@@ -125,3 +125,23 @@ def test_every_phase_that_an_exchange_times_is_a_metric() -> None:
     )
     assert exchange.timings().keys() <= PHASES.keys()
     assert set(PHASES.values()) <= set(METRICS)
+
+
+def test_seconds_are_moved_from_one_phase_to_another_and_never_made() -> None:
+    exchange = Exchange(
+        request=ImageSetInput(datastore_id="d" * 32, image_set_id="a" * 32), seconds={"fetch": 2.0}
+    )
+    exchange.move(0.5, of="fetch", to="decode")
+    assert exchange.timings() == {"fetch": 1.5, "decode": 0.5, "total": 2.0}
+    exchange.move(9.0, of="fetch", to="decode")
+    assert exchange.timings() == {"fetch": 0.0, "decode": 2.0, "total": 2.0}
+
+
+def test_models_of_many_are_measured_besides_their_endpoint(documents: Any) -> None:
+    metrics = Metrics(endpoint="lungs", of_models=True)
+    metrics.segmented(result(network=2.0), None)
+    metrics.failed(error_type="QueueFullError", seconds=0.1, model="m")
+    found = values(documents())
+    assert found["NetworkSeconds", "lungs"] == found["NetworkSeconds", "lungs", "m"] == 2.0
+    assert found["Errors", "lungs"] == found["Errors", "lungs", "m"] == 1
+    assert found["Errors", "lungs", "QueueFullError"] == 1

@@ -36,6 +36,13 @@ def test_both_forms_of_a_request() -> None:
     assert _parse(ONE | {"versionId": None})[0].version_id is None
 
 
+def test_how_the_workshop_names_an_image_set() -> None:
+    """aws-samples/monai-on-aws-workshop: Lab-3 and Lab-4 of ModelInference, and NIMonSageMaker."""
+    for document in (ONE, {"inputs": [ONE]}, {"image": f"ahi://{STORE}/{SET}"}):
+        (one,) = _parse(document)
+        assert (one.datastore_id, one.image_set_id, one.version_id) == (STORE, SET, None)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -54,11 +61,18 @@ def test_both_forms_of_a_request() -> None:
         (json.dumps(ONE | {"versionId": -1}).encode(), "versionId"),
         (json.dumps(ONE | {"versionId": True}).encode(), "versionId"),
         (json.dumps(ONE | {"versionId": 1.0}).encode(), "versionId"),
-        (json.dumps(ONE | {"patient": "x"}).encode(), "patient: Extra inputs"),
+        (json.dumps(ONE | {"patient": "x"}).encode(), "a member that is not known: Extra inputs"),
         (json.dumps({"inputs": []}).encode(), "inputs: List should have at least 1"),
         (json.dumps({"inputs": ONE}).encode(), "inputs"),
         (json.dumps({"inputs": [ONE, {}]}).encode(), "inputs.1.datastoreId"),
         (json.dumps({"inputs": [ONE], **ONE}).encode(), "Extra inputs"),
+        (json.dumps({"image": f"ahi://{STORE}"}).encode(), "image: String should match"),
+        (json.dumps({"image": f"ahi://{STORE}/{SET}/1"}).encode(), "image: String should match"),
+        (json.dumps({"image": f"s3://{STORE}/{SET}"}).encode(), "image: String should match"),
+        (json.dumps({"image": 7}).encode(), "image: Input should be a valid string"),
+        (json.dumps({"image": f"ahi://{STORE}/{SET}", "prompts": {}}).encode(), "not known: Extra inputs"),
+        (json.dumps({"image": f"ahi://{STORE}/{SET}", "inputs": [ONE]}).encode(), "not known: Extra inputs"),
+        (f'{{"datastoreId": "{STORE}", "imageSetId": "{SET}", "imageSetId": "{STORE}"}}'.encode(), "twice"),
         (json.dumps({"inputs": [ONE] * (MAXIMUM_INPUTS + 1)}).encode(), "at most 100"),
     ],
 )
@@ -93,6 +107,9 @@ def test_settings_come_from_the_environment() -> None:
             "RUNTIME_BIND_HOST": "10.0.0.1",
             "RUNTIME_QUEUE_LENGTH": "2",
             "RUNTIME_ARCHIVE_WAIT_SECONDS": "1.5",
+            "RUNTIME_DRAIN_SECONDS": "10",
+            "SAGEMAKER_MULTI_MODEL": "true",
+            "RUNTIME_MODEL_MEMORY_MIB": "2048",
             "RUNTIME_SERIES_RULES": '[{"modality": "CT", "imageType": ["AXIAL"], "minimumSlices": 10}]',
             "RUNTIME_SEGMENTATION_S3_URI": "s3://results/seg/",
         }
@@ -103,9 +120,21 @@ def test_settings_come_from_the_environment() -> None:
         host="10.0.0.1",
         queue_length=2,
         archive_wait_seconds=1.5,
+        drain_seconds=10.0,
+        multi_model=True,
+        model_memory_mib=2048,
         series_rules=(SeriesRule(modality="CT", image_type=("AXIAL",), minimum_slices=10),),
         segmentation_copy=S3Prefix(bucket="results", key="seg"),
     )
+
+
+def test_a_transform_job_never_finds_the_queue_full() -> None:
+    def length(**environment: str) -> int:
+        return Settings.from_environment(environment).queue_length
+
+    assert length(SAGEMAKER_BATCH="true", SAGEMAKER_MAX_CONCURRENT_TRANSFORMS="1") == 4
+    assert length(SAGEMAKER_BATCH="true", SAGEMAKER_MAX_CONCURRENT_TRANSFORMS="20") == 19
+    assert length(SAGEMAKER_MAX_CONCURRENT_TRANSFORMS="20", RUNTIME_QUEUE_LENGTH="50") == 50
 
 
 def test_every_bad_setting_is_reported() -> None:
@@ -114,6 +143,9 @@ def test_every_bad_setting_is_reported() -> None:
             {
                 "SAGEMAKER_BIND_TO_PORT": "99999",
                 "RUNTIME_QUEUE_LENGTH": "many",
+                "RUNTIME_DRAIN_SECONDS": "0",
+                "SAGEMAKER_MULTI_MODEL": "1",
+                "RUNTIME_MODEL_MEMORY_MIB": "-5",
                 "RUNTIME_ARCHIVE_WAIT_SECONDS": "nan",
                 "RUNTIME_SERIES_RULES": '[{"modalty": "CT"}]',
                 "RUNTIME_SEGMENTATION_S3_URI": "results/seg",
@@ -122,6 +154,9 @@ def test_every_bad_setting_is_reported() -> None:
     for part in (
         "BIND_TO_PORT: '99999'",
         "LENGTH: 'many'",
+        "DRAIN_SECONDS: '0'",
+        "MULTI_MODEL: '1'",
+        "MEMORY_MIB: '-5'",
         "SECONDS: 'nan'",
         "condition modalty",
         "s3://bucket",
