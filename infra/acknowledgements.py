@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from constructs import IConstruct
 
-from infra.environment import AsynchronousEndpoint, Task, pascal_case
+from infra.environment import AsynchronousEndpoint, BatchTransform, RealTimeEndpoint, Task, pascal_case
 from infra.platform import Platform
 from infra.promotion.intake import lent_objects
+from infra.studio.repairs import queue_arns
 from infra.toolchain.stack import ToolchainStack
 
 _IMAGE_SETS = (
@@ -52,6 +53,16 @@ _PIPELINE_JOBS = (
     "SageMaker makes the name of each job of a pipeline from the execution's id. The wildcard is limited "
     "to names that start with 'pipelines-', and starting such a job also needs iam:PassRole, which is "
     "granted for two roles, those of training and evaluation."
+)
+_QUEUES = (
+    "CloudFormation ends a queue's name with random characters. Each wildcard is limited to one queue of one "
+    "stack; exports in its place would keep the other stacks from replacing their queues. Messages can be "
+    "read and deleted in dead-letter queues only."
+)
+_BATCHES = (
+    "Each batch job gets a name of its own when a person starts it. The wildcard is limited to jobs that are "
+    "named after the model for batch jobs, on its kind of machine; a job reads and writes with the model's "
+    "role, and the statement has no action that stops or lists jobs."
 )
 _PACKAGE_VERSIONS = (
     "Versions of a model package are numbered as they are registered. The wildcard is limited to the one "
@@ -239,6 +250,8 @@ def acknowledgements(platform: Platform) -> Iterator[Acknowledgement]:
     yield from _studio(platform)
     yield from _index_function()
     yield from _dispatch_function(platform)
+    yield from _reconcile_function(platform)
+    yield from _announce_function(platform)
     yield from _buckets()
     yield from _audit_and_alarms()
     yield from _promotion(platform)
@@ -410,8 +423,9 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
     endpoints = [
         f"Endpoints/{endpoint.endpoint_name(environment.name)}"
         for endpoint in environment.inference.endpoints
-        if isinstance(endpoint, AsynchronousEndpoint)
+        if isinstance(endpoint, AsynchronousEndpoint | RealTimeEndpoint)
     ]
+    batches = [one.name for one in environment.inference.endpoints if isinstance(one, BatchTransform)]
 
     def stacks(*parts: str) -> dict[str, str]:
         prefix = f"arn:aws:cloudformation:{region_account}:stack/monai-{environment.name}"
@@ -435,12 +449,20 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
         },
         "model-reviewer": {**stacks("training"), **reviewed, **packages},
         "clinical-integrator": {
-            **stacks("data", "inference"),
+            **stacks("catalog", "data", "inference"),
             **image_sets,
             **{f"{_exported(data, b.bucket_arn)}/*": _OBJECTS for b in (buckets.inbox, buckets.imports)},
             **{f"{results}/{prefix}/*": _OBJECTS for prefix in ("requests", "responses", "failures")},
-            **streams(*endpoints),
         },
+    }
+    at_endpoints = {
+        **{
+            arn: _QUEUES
+            for kind in ("DeadLetters", "Queue")
+            for arn in queue_arns(platform.studio, environment.name, kind)
+        },
+        **{f"{sagemaker}:transform-job/{name[:40].rstrip('-')}-*": _BATCHES for name in batches},
+        **streams(*endpoints, *(["TransformJobs"] if batches else [])),
     }
     everyone = {
         f"{sagemaker}:space/<sagemaker:DomainId>/*": _SPACES,
@@ -455,6 +477,9 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
     for role, resources in roles.items():
         for resource, reason in {**everyone, **resources}.items():
             yield _wildcard(f"studio/{role}/Policy/Resource", resource, reason)
+    if "ClinicalIntegrator" in roles:
+        for resource, reason in at_endpoints.items():
+            yield _wildcard("studio/ClinicalIntegrator/PolicyAtEndpoints/Resource", resource, reason)
 
 
 def _index_function() -> Iterator[Acknowledgement]:
@@ -497,6 +522,54 @@ def _dispatch_function(platform: Platform) -> Iterator[Acknowledgement]:
         ),
     }.items():
         yield Acknowledgement(path="inference/Events/Function/Resource", finding=finding, reason=reason)
+
+
+def _reconcile_function(platform: Platform) -> Iterator[Acknowledgement]:
+    """The net under the event path."""
+    if not platform.environment.inference.rules:
+        return
+    data, role = platform.data, "inference/Reconcile/Workload/Policy/Resource"
+    yield _wildcard(role, f"{_exported(data, data.archive.datastore_arn)}/imageset/*", _IMAGE_SETS)
+    results = _exported(data, data.buckets.results.bucket_arn)
+    yield _wildcard(role, f"{results}/requests/dispatch/*", _OBJECTS)
+    yield from _in_network(platform, role)
+    for finding, reason in {
+        "AwsSolutions-L1": _PYTHON_VERSION,
+        "HIPAA.Security-LambdaConcurrency": (
+            "A schedule starts the function once in its period, which is longer than its time limit. Two at "
+            "once would send nothing twice."
+        ),
+        "HIPAA.Security-LambdaDLQ": (
+            "What the function looks for is in the archive and stays there: a run that failed is made up for "
+            "by the next. A queue of failed starts would hold nothing but times. An alarm says that it fails."
+        ),
+    }.items():
+        yield Acknowledgement(path="inference/Reconcile/Function/Resource", finding=finding, reason=reason)
+
+
+def _announce_function(platform: Platform) -> Iterator[Acknowledgement]:
+    """Where there are asynchronous endpoints."""
+    endpoints = platform.environment.inference.endpoints
+    if not any(isinstance(endpoint, AsynchronousEndpoint) for endpoint in endpoints):
+        return
+    data, role = platform.data, "inference/Announce/Workload/Policy/Resource"
+    results = _exported(data, data.buckets.results.bucket_arn)
+    for prefix in ("requests", "responses", "failures", "failures/noted"):
+        yield _wildcard(role, f"{results}/{prefix}/*", _OBJECTS)
+    yield from _in_network(platform, role)
+    for finding, reason in {
+        "AwsSolutions-L1": _PYTHON_VERSION,
+        "HIPAA.Security-LambdaConcurrency": (
+            "The function is started by its queue alone, and the event source mapping limits it to two at a "
+            "time. A reservation would be a second limit of the same kind."
+        ),
+        "HIPAA.Security-LambdaDLQ": (
+            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
+            "What fails five times goes to the dead-letter queue of that queue, and so do notifications that "
+            "the topics cannot deliver."
+        ),
+    }.items():
+        yield Acknowledgement(path="inference/Announce/Function/Resource", finding=finding, reason=reason)
 
 
 def _promotion(platform: Platform) -> Iterator[Acknowledgement]:

@@ -11,6 +11,7 @@ from infra.data.stack import DataStack
 from infra.environment import Environment
 from infra.inference.stack import InferenceStack
 from infra.network.stack import NetworkStack
+from infra.observability.reconciliation import WatchedReconciliation
 from infra.observability.stack import ObservabilityStack
 from infra.observability.watched_paths import watched_paths
 from infra.promotion.neighbours import neighbours_of
@@ -96,7 +97,14 @@ class Platform(cdk.Stage):
             queues=watched_paths(
                 index=self.catalog.index,
                 dispatch=self.inference.event_path,
+                quiet_seconds=environment.inference.quiet_seconds,
+                announcements=self.inference.announcements,
                 candidates=self.promotion.intake if self.promotion else None,
+            ),
+            reconciliation=(
+                WatchedReconciliation(function=self.inference.reconciliation.function)
+                if self.inference.reconciliation
+                else None
             ),
         )
         # On resources only: a tag of a stack would reach the data store, which a changed tag replaces.

@@ -30,8 +30,8 @@ class Workload(Construct):
     """The role that one workload runs as.
 
     All that it may do is in one managed policy (no inline policies: they cannot be reviewed as objects of
-    their own). Constructs of the CDK that receive `role` cannot add to it: their grants are wider than what
-    the workload does.
+    their own; one persona has a second, infra/studio/personas.py). Constructs of the CDK that receive `role`
+    cannot add to it: their grants are wider than what the workload does.
     """
 
     def __init__(

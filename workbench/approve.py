@@ -1,4 +1,8 @@
-"""Approves a model package and puts it into service, through the stack that owns the endpoint.
+"""Approves a model package and puts it into service, through the stack that owns the endpoints.
+
+One update of the stack puts it into everything that serves its task: endpoints that answer later or at once,
+components, and models for batch jobs. CloudFormation does all of it or nothing, so that never two models of
+one task are in service because a container did not start.
 
 Or only approves it: a reviewer in SageMaker Studio may not update stacks (infra/studio/personas.py). Somebody
 who may then puts the approved package into service.
@@ -17,6 +21,7 @@ from workbench.deployment import Deployment
 from workbench.errors import DeploymentFailed, WorkbenchError
 from workbench.log_tail import endpoint_log_group, log_tail
 from workbench.progress import Progress, silent
+from workbench.served import Mode, Served, pascal_case
 from workbench.waiting import poll
 
 UPDATE_TIMEOUT_SECONDS = 3600.0
@@ -31,19 +36,52 @@ ENDED = SUCCEEDED | {
 
 
 @dataclass(frozen=True, kw_only=True)
+class InService:
+    """What serves the package now."""
+
+    served: Served
+    name: str
+    """In SageMaker: of an endpoint, of a component of one, or of a model for batch jobs."""
+    before: str
+    """ARN of the package that it served before; empty: it was not there."""
+    changed: bool
+    """False if it already ran this package."""
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "endpoint": self.served.name,
+            "mode": str(self.served.mode),
+            "name": self.name,
+            "before": self.before or None,
+            "changed": self.changed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Approval:
     """A model package in service."""
 
     model_package_arn: str
-    endpoint_name: str
-    changed: bool
-    """False if the endpoint already ran this package."""
+    in_service: tuple[InService, ...]
+    """In the order of the environment file."""
+
+    @property
+    def changed(self) -> bool:
+        """False if everything already ran this package."""
+        return any(one.changed for one in self.in_service)
+
+    @property
+    def endpoint_name(self) -> str:
+        """Of the asynchronous endpoint, the default for volumes; without one, of the first."""
+        asynchronous = [one for one in self.in_service if one.served.mode is Mode.ASYNCHRONOUS]
+        return (asynchronous or list(self.in_service))[0].name
 
     def to_json(self) -> dict[str, object]:
         return {
             "modelPackageArn": self.model_package_arn,
             "endpointName": self.endpoint_name,
             "changed": self.changed,
+            "inService": [one.to_json() for one in self.in_service],
         }
 
 
@@ -56,31 +94,54 @@ def approve(
     progress: Progress = silent,
     every_seconds: float = 2.0,
 ) -> Approval:
-    """Set a model package to Approved and update the inference stack to it.
+    """Set a model package to Approved and update the inference stack to it, wherever its task is served.
 
     Args:
         deployment: The environment's stacks.
         model_package_arn: The package; None takes the newest of the task's group that waits for approval.
-        task: The training task whose endpoint serves the package; None takes the only one.
+        task: The training task whose endpoints serve the package; None takes the only one.
         note: Recorded with the approval.
         progress: Gets the stack's events.
         every_seconds: Time between two looks at the stack.
+
+    Raises:
+        DeploymentFailed: Something that serves the task did not start with it. Everything serves what it
+            served before; the package stays approved.
     """
-    deployed = deployment.task(task)
+    identifier = deployment.task(task).identifier
+    serving = {
+        served: name
+        for served in deployment.session.environment.served
+        for name in served.tasks
+        if pascal_case(name) == identifier
+    }
+    if not serving:
+        raise WorkbenchError(
+            f"Environment {deployment.session.environment.name} names nothing that serves {identifier}.",
+            advice="Name an endpoint for this task in the environment file and deploy the stack again.",
+        )
     package = mark_approved(
         deployment, model_package_arn=model_package_arn, task=task, note=note, progress=progress
     )
-    changed = _update_stack(
+    parameters = {served: served.package_parameter(name) for served, name in serving.items()}
+    before = _update_stack(
         deployment,
-        parameter=f"{deployed.identifier}ModelPackageArn",
-        value=package,
+        values=dict.fromkeys(parameters.values(), package),
         progress=progress,
         every_seconds=every_seconds,
     )
+    outputs = deployment.stack("inference")
     return Approval(
         model_package_arn=package,
-        endpoint_name=deployment.stack("inference")[f"{deployed.identifier}EndpointName"],
-        changed=changed,
+        in_service=tuple(
+            InService(
+                served=served,
+                name=outputs[served.name_output(name)],
+                before=before[parameters[served]],
+                changed=before[parameters[served]] != package,
+            )
+            for served, name in serving.items()
+        ),
     )
 
 
@@ -119,16 +180,18 @@ def _newest_pending(sagemaker: Any, group: str) -> str:
 
 
 def _update_stack(
-    deployment: Deployment, *, parameter: str, value: str, progress: Progress, every_seconds: float
-) -> bool:
+    deployment: Deployment, *, values: Mapping[str, str], progress: Progress, every_seconds: float
+) -> Mapping[str, str]:
+    """Give the stack's parameters these values, all the others as they are; their values before."""
     cloudformation = deployment.session.client("cloudformation")
     name = deployment.stack("inference").stack
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    known = [one["ParameterKey"] for one in stack.get("Parameters", [])]
-    if parameter not in known:
+    known = {one["ParameterKey"]: str(one.get("ParameterValue", "")) for one in stack.get("Parameters", [])}
+    missing = sorted(values.keys() - known.keys())
+    if missing:
         raise WorkbenchError(
-            f"Stack {name} has no parameter {parameter}.",
-            advice="Name an endpoint for this task in the environment file and deploy the stack again.",
+            f"Stack {name} has no parameter {' and no '.join(missing)}.",
+            advice="The environment file names endpoints that are not deployed: deploy the stack again.",
         )
     events = _Events(cloudformation, name, progress)
     events.skip_past()
@@ -137,8 +200,8 @@ def _update_stack(
             StackName=name,
             UsePreviousTemplate=True,
             Parameters=[
-                {"ParameterKey": key, "ParameterValue": value}
-                if key == parameter
+                {"ParameterKey": key, "ParameterValue": values[key]}
+                if key in values
                 else {"ParameterKey": key, "UsePreviousValue": True}
                 for key in known
             ],
@@ -147,7 +210,7 @@ def _update_stack(
     except ClientError as error:
         if "No updates are to be performed" in str(error.response["Error"]["Message"]):
             progress(f"{name} already has this model package")
-            return False
+            return known
         raise
 
     def ended() -> str | None:
@@ -166,7 +229,7 @@ def _update_stack(
     )
     if status not in SUCCEEDED:
         raise _failed(deployment, name, status, events)
-    return True
+    return known
 
 
 @dataclass
@@ -218,10 +281,20 @@ def _failed(deployment: Deployment, name: str, status: str, events: _Events) -> 
         if endpoint:
             tail = log_tail(deployment.session, group=endpoint_log_group(endpoint), since=events.began)
             details += [f"last lines of endpoint {endpoint}:", *(f"  {line}" for line in tail)]
+    # In this state the way back failed, too: what serves what has to be looked up.
+    if status == "UPDATE_ROLLBACK_FAILED":
+        advice = (
+            "The way back failed as well: correct what the events name, then continue it "
+            "(aws cloudformation continue-update-rollback), and look at each endpoint."
+        )
+    else:
+        advice = (
+            "The endpoint's container says why it did not start; everything serves the previous model. "
+            "Correct the image or the model, train again and approve that package."
+        )
     return DeploymentFailed(
         f"Stack {name} ended in {status}. {reasons[0] if reasons else 'It gives no reason.'}",
-        advice="The endpoint's container says why it did not start; the previous model stays in service. "
-        "Correct the image or the model, train again and approve that package.",
+        advice=advice,
         details=details,
     )
 

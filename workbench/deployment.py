@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
 
 from workbench.errors import NotDeployed, WorkbenchError
+from workbench.served import Mode, Served, pascal_case
 from workbench.session import Session
 
 
@@ -74,6 +75,31 @@ class Deployment:
             model_package_group=training[f"{identifier}ModelPackageGroupName"],
         )
 
+    def served(self, name: str | None, *modes: Mode) -> Served:
+        """The endpoint `name` of the environment file; without a name the first that has one of `modes`, in
+        their order.
+
+        Raises:
+            WorkbenchError: There is none, or it has another mode.
+        """
+        known = self.session.environment.served
+        if name is not None:
+            candidates = [one for one in known if one.name == name]
+        else:
+            candidates = [one for mode in modes for one in known if one.mode is mode]
+        if not candidates:
+            what = repr(name) if name is not None else f"of mode {' or '.join(modes)}"
+            raise WorkbenchError(
+                f"Environment {self.session.environment.name} names no endpoint {what}.",
+                advice=f"It names: {_listed(known)}. Choose one, or add yours to the environment file.",
+            )
+        if candidates[0].mode not in modes:
+            raise WorkbenchError(
+                f"Endpoint {name} has the mode {candidates[0].mode}, and this needs {' or '.join(modes)}.",
+                advice=f"The environment names: {_listed(known)}.",
+            )
+        return candidates[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
@@ -85,9 +111,8 @@ class TrainingTask:
     model_package_group: str
 
 
-def pascal_case(name: str) -> str:
-    """ "lung-segmentation" -> "LungSegmentation", the form that CloudFormation's logical names need."""
-    return "".join(word[:1].upper() + word[1:] for word in name.replace("_", "-").split("-"))
+def _listed(served: Iterable[Served]) -> str:
+    return ", ".join(f"{one.name} ({one.mode})" for one in served) or "none"
 
 
 def _only(names: set[str], *, what: str, option: str) -> str:

@@ -1,7 +1,7 @@
-"""The part of an environment file that the workbench needs: which account, and how to reach it.
+"""The part of an environment file that the workbench needs: which account, how to reach it, what it serves.
 
-`infra/environments/<name>.toml` is validated in full by `infra`; the workbench reads `[aws]` and `[local]`
-as data, so that it runs without the CDK installed.
+`infra/environments/<name>.toml` is validated in full by `infra`; the workbench reads `[aws]`, `[local]` and
+`[[inference.endpoints]]` as data, so that it runs without the CDK installed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import EnvironmentInvalid
+from workbench.served import Mode, Served
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 """The repository's root: environment files, cdk.json and `build/` are found from here."""
@@ -39,6 +40,8 @@ class Environment:
     account: str
     region: str
     local: LocalEndpoint | None
+    served: tuple[Served, ...] = ()
+    """`[[inference.endpoints]]`, in the file's order."""
 
     def stack_name(self, part: str) -> str:
         """Name of a stack of this environment; `part` is data, catalog, training or inference."""
@@ -75,11 +78,29 @@ def load_environment(name: str, *, folder: Path = DEFAULT_FOLDER) -> Environment
             secret_access_key=_text(section, "local.secret_access_key", problems),
             docker=(REPOSITORY / str(docker)).absolute() if docker else None,
         )
+    served = _served(document, problems)
     if problems:
         raise EnvironmentInvalid(
             f"{path} cannot be used: {'; '.join(problems)}.", advice="Correct the file and run again."
         )
-    return Environment(name=str(document.get("name", name)), account=account, region=region, local=local)
+    return Environment(
+        name=str(document.get("name", name)), account=account, region=region, local=local, served=served
+    )
+
+
+def _served(document: Mapping[str, Any], problems: list[str]) -> tuple[Served, ...]:
+    found = []
+    for index, section in enumerate(document.get("inference", {}).get("endpoints", ())):
+        where = f"inference.endpoints.{index}"
+        name = _text(section, f"{where}.name", problems)
+        mode = _text(section, f"{where}.mode", problems)
+        if mode not in list(Mode):
+            problems.append(f"{where}.mode must be one of {', '.join(Mode)}")
+            continue
+        models = section.get("models", [section] if "task" in section else [])
+        tasks = tuple(_text(model, f"{where}.task", problems) for model in models)
+        found.append(Served(name=name, mode=Mode(mode), tasks=tasks))
+    return tuple(found)
 
 
 def _section(document: Mapping[str, Any], name: str, problems: list[str]) -> Mapping[str, Any]:

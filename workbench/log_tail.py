@@ -13,11 +13,17 @@ from workbench.session import Session
 
 TRAINING_JOBS = "/aws/sagemaker/TrainingJobs"
 PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
+TRANSFORM_JOBS = "/aws/sagemaker/TransformJobs"
 
 
 def endpoint_log_group(endpoint_name: str) -> str:
     """The log group of an endpoint's containers, as SageMaker names it."""
     return f"/aws/sagemaker/Endpoints/{endpoint_name}"
+
+
+def component_log_group(component_name: str) -> str:
+    """The log group of an inference component's containers, as SageMaker names it."""
+    return f"/aws/sagemaker/InferenceComponents/{component_name}"
 
 
 @dataclass

@@ -8,25 +8,22 @@ Without --env the environment is the one that MONAI_ENV names, and `local` where
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from healthimaging.reference import ImageSetRef
 from workbench.approve import approve, mark_approved
 from workbench.cloud import DEFAULT_ROOT, cloud_down, cloud_status, cloud_up
+from workbench.command_line import Env, Json, deployment_of, reporting
 from workbench.dataset import default_sql, make_dataset
-from workbench.deployment import Deployment
+from workbench.dead_letters_command import dead_letters
 from workbench.environment import REPOSITORY, load_environment
 from workbench.errors import WorkbenchError
-from workbench.failures import understood
 from workbench.ingest import ingest
 from workbench.output import Output
-from workbench.predict import predict
+from workbench.predict_command import predict_command
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, table_rows
 from workbench.session import Session
@@ -41,11 +38,8 @@ app = typer.Typer(
 )
 cloud = typer.Typer(no_args_is_help=True, help="The cloud on this machine: start, stop, look.")
 app.add_typer(cloud, name="cloud")
+app.add_typer(dead_letters, name="dead-letters")
 
-Env = Annotated[
-    str, typer.Option("--env", envvar="MONAI_ENV", help="Environment file in infra/environments.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder of the local cloud's state.")]
 Task = Annotated[str | None, typer.Option("--task", help="Training task; needed if there are several.")]
 
@@ -63,28 +57,11 @@ def run() -> int:
     return 0
 
 
-@contextmanager
-def _reporting(output: Output) -> Iterator[None]:
-    """Print a foreseen failure and exit with 1; a defect keeps its traceback."""
-    try:
-        yield
-    except Exception as error:
-        failure = understood(error)
-        if failure is None:
-            raise
-        output.failure(failure)
-        raise typer.Exit(1) from error
-
-
-def _deployment(env: str) -> Deployment:
-    return Deployment(Session(load_environment(env)))
-
-
 @cloud.command("up")
 def cloud_up_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     """Start the local cloud and wait until it answers."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         status = cloud_up(load_environment(env), root=root.resolve(), progress=output.progress)
         output.result(status.to_json(), [f"up at {status.endpoint_url}"])
 
@@ -93,7 +70,7 @@ def cloud_up_command(env: Env = "local", as_json: Json = False, root: Root = DEF
 def cloud_down_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     """Stop the local cloud; its state stays."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         cloud_down(load_environment(env), root=root.resolve(), progress=output.progress)
         output.result({"running": False}, ["down"])
 
@@ -102,7 +79,7 @@ def cloud_down_command(env: Env = "local", as_json: Json = False, root: Root = D
 def cloud_status_command(env: Env = "local", as_json: Json = False, root: Root = DEFAULT_ROOT) -> None:
     """Say whether the local cloud runs, and which resource types it only records."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         status = cloud_status(load_environment(env), root=root.resolve())
         state = "up" if status.ready else "starting, or it hangs,"
         lines = [f"{state} at {status.endpoint_url} (pid {status.pid})" if status.running else "not running"]
@@ -121,7 +98,7 @@ def deploy_command(
     On AWS it asks before it makes permissions broader, unless told --yes; the local cloud has no one to ask.
     """
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         session = Session(load_environment(env))
         bootstrapped = bootstrap(session, progress=output.progress)
         ask = session.environment.local is None and not yes
@@ -137,8 +114,8 @@ def ingest_command(
 ) -> None:
     """Import DICOM files into the datastore; fails if any file could not be imported."""
     output = Output(as_json)
-    with _reporting(output):
-        report = ingest(_deployment(env), paths, progress=output.progress)
+    with reporting(output):
+        report = ingest(deployment_of(env), paths, progress=output.progress)
         lines = [f"{len(report.imported)} files imported into {len(report.image_sets)} image sets"]
         for one in report.image_sets:
             primary = "" if one.is_primary else ", NOT PRIMARY: it conflicts with its study"
@@ -162,8 +139,8 @@ def query_command(
 ) -> None:
     """Ask the catalog with SQL."""
     output = Output(as_json)
-    with _reporting(output):
-        result = query(_deployment(env), sql)
+    with reporting(output):
+        result = query(deployment_of(env), sql)
         if as_json:
             output.result(result.to_json(), [])
         elif format_ is Format.CSV:
@@ -193,9 +170,9 @@ def dataset_command(
 ) -> None:
     """Make a dataset manifest: image sets pinned to versions, labels, split by patient."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         made = make_dataset(
-            _deployment(env),
+            deployment_of(env),
             sql or default_sql(modality=modality, label_description=label_description),
             name=name,
             seed=seed,
@@ -221,9 +198,11 @@ def train_command(
 ) -> None:
     """Train, evaluate and register a model; fails if the quality gate refuses it."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         parameters = dict(_name_value(one) for one in parameter or [])
-        result = train(_deployment(env), manifest, task=task, parameters=parameters, progress=output.progress)
+        result = train(
+            deployment_of(env), manifest, task=task, parameters=parameters, progress=output.progress
+        )
         lines = [result.model_package_arn]
         if result.evaluation:
             measured = result.evaluation
@@ -244,12 +223,12 @@ def approve_command(
         bool, typer.Option("--deploy/--no-deploy", help="Put it into service, or leave that to the delivery.")
     ] = True,
 ) -> None:
-    """Approve a model package and put it into service."""
+    """Approve a model package and put it into service, on every endpoint of its task."""
     output = Output(as_json)
-    with _reporting(output):
+    with reporting(output):
         if not deploying:
             package = mark_approved(
-                _deployment(env),
+                deployment_of(env),
                 model_package_arn=model_package,
                 task=task,
                 note=note,
@@ -258,37 +237,21 @@ def approve_command(
             output.result({"modelPackageArn": package}, [f"{package} approved"])
             return
         result = approve(
-            _deployment(env), model_package_arn=model_package, task=task, note=note, progress=output.progress
+            deployment_of(env),
+            model_package_arn=model_package,
+            task=task,
+            note=note,
+            progress=output.progress,
         )
-        state = "in service" if result.changed else "was in service already"
-        output.result(result.to_json(), [f"{result.model_package_arn} {state} at {result.endpoint_name}"])
+        lines = [result.model_package_arn]
+        for one in result.in_service:
+            before = f", before {short_arn(one.before)}" if one.changed and one.before else ""
+            state = f"serves it now{before}" if one.changed else "served it already"
+            lines.append(f"  {one.served.name} ({one.served.mode}): {one.name} {state}")
+        output.result(result.to_json(), lines)
 
 
-@app.command("predict")
-def predict_command(
-    image_set_id: Annotated[str, typer.Argument(help="Image set to segment.")],
-    env: Env = "local",
-    as_json: Json = False,
-    image_version: Annotated[
-        str | None, typer.Option("--image-version", help="Version of the image set; the latest if not given.")
-    ] = None,
-    endpoint: Annotated[
-        str, typer.Option(help="Endpoint, as the environment file names it.")
-    ] = "lung-segmentation",
-) -> None:
-    """Segment an image set; the result is stored beside it in the datastore."""
-    output = Output(as_json)
-    with _reporting(output):
-        deployment = _deployment(env)
-        image = _reference(deployment, image_set_id, image_version)
-        answer = predict(deployment, image, endpoint=endpoint, progress=output.progress)
-        stored = answer.segmentation
-        lines = [f"{one.label}: {one.volume_ml:.1f} ml" for one in answer.segments]
-        lines.append(
-            f"stored as image set {stored.image_set_id}, series {stored.series_instance_uid}"
-            + ("" if stored.is_primary else ", NOT PRIMARY")
-        )
-        output.result(answer.to_json(), lines)
+app.command("predict")(predict_command)
 
 
 @app.command("show")
@@ -306,8 +269,10 @@ def show_command(
 ) -> None:
     """Print an image set's header and write a contact sheet of its slices (PNG and HTML)."""
     output = Output(as_json)
-    with _reporting(output):
-        shown = show(_deployment(env), image_set_id, version_id=image_version, folder=folder, patient=patient)
+    with reporting(output):
+        shown = show(
+            deployment_of(env), image_set_id, version_id=image_version, folder=folder, patient=patient
+        )
         primary = "primary" if shown.is_primary else "not primary"
         lines = [
             f"image set {image_set_id} version {shown.version_id}, {shown.instances} instances, {primary}"
@@ -317,16 +282,13 @@ def show_command(
         output.result(shown.to_json(), lines)
 
 
+def short_arn(arn: str) -> str:
+    """A model package's group and version."""
+    return arn.partition(":model-package/")[2] or arn
+
+
 def _name_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise WorkbenchError(f"{text!r} is not NAME=VALUE.", advice="For example --parameter MaxSteps=200")
     return name, value
-
-
-def _reference(deployment: Deployment, image_set_id: str, version: str | None) -> ImageSetRef:
-    datastore = deployment.stack("data")["DatastoreId"]
-    if version is None:
-        client = deployment.session.client("medical-imaging")
-        version = str(client.get_image_set(datastoreId=datastore, imageSetId=image_set_id)["versionId"])
-    return ImageSetRef(datastore_id=datastore, image_set_id=image_set_id, version_id=version)

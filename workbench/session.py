@@ -47,15 +47,28 @@ class Session:
     def client(self, service: str) -> Any:
         """The client of `service`, a botocore service name; `medical-imaging` comes from the connector."""
         if service not in self._clients:
-            local = self.environment.local
-            endpoint = {} if local is None else {"endpoint_url": local.endpoint_url}
             if service == "medical-imaging":
-                self._clients[service] = healthimaging.connect(self.boto, **endpoint)
+                self._clients[service] = healthimaging.connect(self.boto, **self._endpoint)
             else:
-                # The service name is a variable, which boto3's stubs cannot type.
-                create: Any = self.boto.client
-                self._clients[service] = create(service, config=RETRIES, **endpoint)
+                self._clients[service] = self._create(service, RETRIES)
         return self._clients[service]
+
+    def waiting_client(self, service: str, *, answer_seconds: float) -> Any:
+        """A client that waits `answer_seconds` for an answer and sends nothing a second time by itself: for
+        calls that cost minutes of a machine.
+        """
+        once = Config(read_timeout=answer_seconds, retries={"mode": "standard", "total_max_attempts": 1})
+        return self._create(service, once)
+
+    @property
+    def _endpoint(self) -> dict[str, str]:
+        local = self.environment.local
+        return {} if local is None else {"endpoint_url": local.endpoint_url}
+
+    def _create(self, service: str, config: Config) -> Any:
+        # The service name is a variable, which boto3's stubs cannot type.
+        create: Any = self.boto.client
+        return create(service, config=config, **self._endpoint)
 
     def read_json(self, uri: str) -> Any:
         """The JSON document at an S3 URI."""

@@ -29,6 +29,9 @@ SEGMENTATIONS = "segmentations/"
 DISPATCHED = f"{REQUESTS}dispatch/"
 """Requests of the event path, which record what has been sent. Only the dispatch function writes there."""
 
+NOTED = f"{FAILURES}noted/"
+"""What has failed and not succeeded since. Only the announce function writes there."""
+
 QUERY_RESULTS = "query-results/"
 """Prefix of the catalog bucket under which Athena writes. Next to it: one prefix for each table."""
 

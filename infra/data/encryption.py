@@ -55,6 +55,17 @@ class PlatformKey(Construct):
                 conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
             )
         )
+        # From an encrypted topic to an encrypted queue
+        # (https://docs.aws.amazon.com/sns/latest/dg/sns-enable-encryption-for-topic-sqs-queue-subscriptions.html).
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="DeliverNotificationsToQueues",
+                principals=[iam.ServicePrincipal("sns.amazonaws.com")],
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=["*"],
+                conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
+            )
+        )
         # An alarm or budget encrypts what it publishes to the alarm topic
         # (https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html).
         for sid, name in {

@@ -12,9 +12,17 @@ from pydantic import Field
 
 from infra.environment.names import Section, Slug, pascal_case
 
+Output = Literal["measurement-report", "snapshot", "nifti"]
+"""What a container can make of a segmentation (runtime/results/outputs.py)."""
+
 
 class _Served(Section):
     name: Slug
+    outputs: tuple[Output, ...] = ()
+    """What is made besides each DICOM SEG: `measurement-report`, a DICOM SR with the volume of each segment;
+    `snapshot`, a secondary capture with its contours; `nifti`, the masks as NIfTI in the bucket of results.
+    A classification is one DICOM SR, whatever is named here.
+    """
 
     @property
     def logical_name(self) -> str:
@@ -154,8 +162,25 @@ class Rule(Section):
     """Localizers and scouts have few. An instance of several frames counts as many as it has frames."""
 
 
+class Reconcile(Section):
+    """The job that finds arriving image sets which no event brought to their endpoint."""
+
+    every_minutes: Annotated[int, Field(ge=5, le=1440)] = 60
+    after_minutes: Annotated[int, Field(ge=0, le=1440)] = 15
+    """How long after the quiet period an image set that was not dispatched counts as missed. Long enough for
+    the queue to work off a large import; too short costs nothing but requests that find themselves done.
+    """
+    days: Annotated[int, Field(ge=1, le=25)] = 7
+    """How far it looks back. What has been dispatched is recorded for 30 days."""
+
+
 class Inference(Section):
     """Every way in which models are served, and the rules of the event path."""
 
+    quiet_seconds: Annotated[int, Field(ge=0, le=900)] = 60
+    """An image set that arrives in parts is run when it has been left alone for so long. The most is SQS's
+    longest delay.
+    """
+    reconcile: Reconcile = Reconcile()
     endpoints: tuple[Endpoint, ...]
     rules: tuple[Rule, ...] = ()

@@ -89,7 +89,11 @@ class ApprovedModel(Construct):
 def container_environment(surroundings: Surroundings, *, endpoint: str) -> dict[str, str]:
     """Variables that the inference container has in every mode (runtime/settings.py)."""
     results = surroundings.buckets.results
-    return {
+    (served,) = (one for one in surroundings.environment.inference.endpoints if one.name == endpoint)
+    variables = {
         "RUNTIME_ENDPOINT_NAME": endpoint,
         "RUNTIME_SEGMENTATION_S3_URI": results.s3_url_for_object(SEGMENTATIONS),
     }
+    if served.outputs:
+        variables["RUNTIME_OUTPUTS"] = ",".join(served.outputs)
+    return variables

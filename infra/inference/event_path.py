@@ -14,25 +14,16 @@ from collections.abc import Mapping, Sequence
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.data.archive import Archive
 from infra.data.buckets import DISPATCHED, Buckets
 from infra.environment import Environment, Rule
+from infra.event_function import TIMEOUT, Batches, Program, event_function
 from infra.event_queue import event_queue
-from infra.function_log import function_log
 from infra.inference.asynchronous import Asynchronous
 from infra.network.placement import Placement
-from infra.permissions import place_in_network, use_key
-from infra.workload import Workload, allow
-
-_TIMEOUT = cdk.Duration.minutes(2)
-"""A batch of ten image sets, each with up to 50 MB of metadata. Less than the age at which the function takes
-over what another invocation left (`CLAIM_SECONDS`).
-"""
+from infra.workload import allow
 
 _BATCH = 10
 _CONCURRENT_BATCHES = 2
@@ -79,9 +70,11 @@ class EventPath(Construct):
         super().__init__(scope, id)
         self._endpoints = endpoints
         rules = environment.inference.rules
-        self._events = event_queue(self, key=key, timeout=_TIMEOUT)
-        self.queue, self.dead_letters = self._events.queue, self._events.dead_letters
-        self._events.receive(
+        # Left alone for so long, an image set is complete enough (runtime/functions/dispatch/dispatcher.py).
+        quiet = cdk.Duration.seconds(environment.inference.quiet_seconds)
+        events = event_queue(self, key=key, timeout=TIMEOUT, delay=quiet)
+        self.queue, self.dead_letters = events.queue, events.dead_letters
+        events.receive(
             self,
             "ImagesArrived",
             description="Image sets of the archive that may have to go to an endpoint",
@@ -93,43 +86,32 @@ class EventPath(Construct):
                 "detail": {"datastoreId": [archive.datastore_id], "isPrimary": [True]},
             },
         )
-        self._workload, log = self._role(
-            rules=rules,
-            archive=archive,
-            buckets=buckets,
+        self.may_dispatch = self._may_dispatch(rules=rules, archive=archive, buckets=buckets)
+        """What a function needs to send an image set where it belongs."""
+        self.variables = {
+            "RESULT_BUCKET": buckets.results.bucket_name,
+            "REQUEST_PREFIX": DISPATCHED,
+            "DISPATCH_ROUTES": self._routes(rules),
+            "QUIET_SECONDS": str(environment.inference.quiet_seconds),
+        }
+        """What tells it where that is."""
+        self.function = event_function(
+            self,
+            program=Program(
+                name="dispatch",
+                packages=["healthimaging", "runtime/functions/batches", "runtime/functions/image_sets"],
+                says="Sends arriving image sets to the endpoints that the rules name",
+                # For the largest metadata that it reads (runtime/functions/image_sets/reading.py).
+                memory_mib=2048,
+                variables=self.variables,
+            ),
+            may=self.may_dispatch,
+            role_says="Dispatch function: read image set metadata, send requests to endpoints",
+            batches=Batches(events=events, most=_BATCH, at_a_time=_CONCURRENT_BATCHES),
+            environment=environment,
             key=key,
             placement=placement,
-            environment=environment,
         )
-        self.function = lambda_.Function(
-            self,
-            "Function",
-            description="Sends arriving image sets to the endpoints that the rules name",
-            runtime=RUNTIME,
-            architecture=ARCHITECTURE,
-            code=function_code(folder="runtime/functions/dispatch", packages=["healthimaging"]),
-            handler="runtime.functions.dispatch.handler.handle",
-            role=self._workload.role,
-            log_group=log,
-            memory_size=1024,
-            timeout=_TIMEOUT,
-            environment={
-                "RESULT_BUCKET": buckets.results.bucket_name,
-                "REQUEST_PREFIX": DISPATCHED,
-                "DISPATCH_ROUTES": self._routes(rules),
-            },
-        )
-        placement.put(self.function)
-        self.function.node.add_dependency(self._workload.policy)
-        lambda_.EventSourceMapping(
-            self,
-            "FromQueue",
-            target=self.function,
-            event_source_arn=self.queue.queue_arn,
-            batch_size=_BATCH,
-            max_concurrency=_CONCURRENT_BATCHES,
-            report_batch_item_failures=True,
-        ).node.add_dependency(self._workload.policy)
         for name, value in {
             "DispatchFunctionName": self.function.function_name,
             "DispatchQueueUrl": self.queue.queue_url,
@@ -137,50 +119,31 @@ class EventPath(Construct):
         }.items():
             cdk.CfnOutput(cdk.Stack.of(self), name, value=value)
 
-    def _role(
-        self,
-        *,
-        rules: Sequence[Rule],
-        archive: Archive,
-        buckets: Buckets,
-        key: kms.IKey,
-        placement: Placement,
-        environment: Environment,
-    ) -> tuple[Workload, logs.ILogGroup]:
+    def _may_dispatch(
+        self, *, rules: Sequence[Rule], archive: Archive, buckets: Buckets
+    ) -> list[iam.PolicyStatement]:
         stack = cdk.Stack.of(self)
-        log = function_log(self, environment=environment, key=key)
         endpoints = sorted({self._endpoints[rule.endpoint].name for rule in rules})
-        workload = Workload(
-            self,
-            "Workload",
-            description="Dispatch function: read image set metadata, send requests to endpoints",
-            principal=iam.ServicePrincipal("lambda.amazonaws.com"),
-            statements=[
-                allow(
-                    "medical-imaging:GetImageSet",
-                    "medical-imaging:GetImageSetMetadata",
-                    on=[archive.datastore_arn, archive.image_sets_arn],
-                ),
-                # A request that is there already is looked at: has it been sent?
-                allow(
-                    "s3:GetObject",
-                    "s3:PutObject",
-                    on=[buckets.results.arn_for_objects(f"{DISPATCHED}*")],
-                ),
-                allow(
-                    "sagemaker:InvokeEndpointAsync",
-                    on=[
-                        stack.format_arn(service="sagemaker", resource="endpoint", resource_name=name)
-                        for name in endpoints
-                    ],
-                ),
-                self._events.may_be_read,
-                use_key(key),
-                allow("logs:CreateLogStream", "logs:PutLogEvents", on=[log.attr_arn]),
-                *place_in_network(stack, placement),
-            ],
-        )
-        return workload, logs.LogGroup.from_log_group_arn(self, "FunctionLog", log.attr_arn)
+        return [
+            allow(
+                "medical-imaging:GetImageSet",
+                "medical-imaging:GetImageSetMetadata",
+                on=[archive.datastore_arn, archive.image_sets_arn],
+            ),
+            # A request that is there already is looked at: has it been sent?
+            allow(
+                "s3:GetObject",
+                "s3:PutObject",
+                on=[buckets.results.arn_for_objects(f"{DISPATCHED}*")],
+            ),
+            allow(
+                "sagemaker:InvokeEndpointAsync",
+                on=[
+                    stack.format_arn(service="sagemaker", resource="endpoint", resource_name=name)
+                    for name in endpoints
+                ],
+            ),
+        ]
 
     def _routes(self, rules: Sequence[Rule]) -> str:
         """The rules as the function reads them (`runtime/functions/dispatch/rules.py`)."""

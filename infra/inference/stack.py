@@ -19,6 +19,7 @@ from infra.environment import (
     RealTimeEndpoint,
     ServerlessEndpoint,
 )
+from infra.inference.announcements import Announcements
 from infra.inference.asynchronous import Asynchronous
 from infra.inference.batch import Batch
 from infra.inference.components import Components
@@ -26,6 +27,7 @@ from infra.inference.endpoint_logs import container_logs
 from infra.inference.event_path import EventPath
 from infra.inference.multi_model import MultiModel
 from infra.inference.real_time import RealTime
+from infra.inference.reconciliation import Reconciliation
 from infra.inference.serverless import Serverless
 from infra.inference.surroundings import Surroundings
 from infra.network.placement import Placement
@@ -95,8 +97,23 @@ class InferenceStack(cdk.Stack):
             "FailureTopicArn": failure.topic_arn,
         }.items():
             cdk.CfnOutput(self, name, value=value)
+        self.announcements: Announcements | None = None
+        """Where there are asynchronous endpoints."""
+        if self.asynchronous:
+            self.announcements = Announcements(
+                self,
+                "Announce",
+                environment=environment,
+                archive=archive,
+                buckets=buckets,
+                key=key,
+                placement=placement,
+                success=success,
+                failure=failure,
+            )
         self.event_path: EventPath | None = None
-        """Where there are rules."""
+        self.reconciliation: Reconciliation | None = None
+        """Both where there are rules."""
         if environment.inference.rules:
             self.event_path = EventPath(
                 self,
@@ -107,6 +124,16 @@ class InferenceStack(cdk.Stack):
                 key=key,
                 placement=placement,
                 endpoints=self.asynchronous,
+            )
+            self.reconciliation = Reconciliation(
+                self,
+                "Reconcile",
+                environment=environment,
+                path=self.event_path,
+                archive=archive,
+                buckets=buckets,
+                key=key,
+                placement=placement,
             )
 
     def _transform_logs(self) -> ServiceLogGroup:

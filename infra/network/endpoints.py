@@ -110,6 +110,18 @@ ENDPOINT_SERVICES = (
         "is not.",
     ),
     EndpointService(
+        id="Queues",
+        name="com.amazonaws.{region}.sqs",
+        clients=("sqs",),
+        used="People in Studio: see what no function could do, and send it again (`monai-aws dead-letters`).",
+    ),
+    EndpointService(
+        id="Events",
+        name="com.amazonaws.{region}.events",
+        clients=("events",),
+        used="Announce function: put on the event bus which images have which result.",
+    ),
+    EndpointService(
         id="Glue",
         name="com.amazonaws.{region}.glue",
         clients=("glue",),
@@ -131,9 +143,8 @@ ENDPOINT_SERVICES = (
 """Every interface endpoint. Tests see that each client of the product has one, and that something in the
 network may use each.
 
-Not here, because nothing in the network calls them: SQS (Lambda receives for a function, and sends what
-fails to the next queue, from its own network), EventBridge (AWS's own services announce), Step Functions,
-Lambda, EC2, IAM, and package registries: images and the toolkit of the notebooks bring what they need.
+Not here, because nothing in the network calls them: Step Functions, Lambda, EC2, IAM, and package registries:
+images and the toolkit of the notebooks bring what they need.
 
 Each supports an endpoint policy. Names, and the pages that say so:
 https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-privatelink-support.html, for Studio

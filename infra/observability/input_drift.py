@@ -21,6 +21,7 @@ NAMESPACE = "MONAI/Inference"
 _SOURCE = "runtime/metrics.py"
 
 _OF_ENDPOINT = ("Endpoint",)
+_OF_MODEL = ("Endpoint", "Model")
 _OF_ERROR = ("Endpoint", "ErrorType")
 _OF_INPUT = ("Endpoint", "Modality")
 _OF_SEGMENT = ("Endpoint", "Segment")
@@ -31,6 +32,7 @@ _STAGES = (
     "Lookup",
     "Select",
     "Fetch",
+    "Decode",
     "Preprocess",
     "Network",
     "Postprocess",
@@ -57,6 +59,11 @@ _FAILED = _own("Errors", _OF_ENDPOINT)
 _ERRORS = _own("Errors", _OF_ERROR)
 _STAGE_SECONDS = {stage: _own(f"{stage}Seconds", _OF_ENDPOINT) for stage in _STAGES}
 _SECONDS = (_own("RequestSeconds", _OF_ENDPOINT), _own("TotalSeconds", _OF_ENDPOINT))
+_OF_MANY = tuple(
+    _own(metric.name, _OF_MODEL)
+    for metric in (_REQUESTS, _FAILED, _STORED, *_SECONDS, *_STAGE_SECONDS.values())
+)
+"""What multi-model endpoints emit for each of their models besides."""
 
 RUNTIME_METRICS: tuple[Metric, ...] = (
     _REQUESTS,
@@ -65,6 +72,7 @@ RUNTIME_METRICS: tuple[Metric, ...] = (
     _STORED,
     *_SECONDS,
     *_STAGE_SECONDS.values(),
+    *_OF_MANY,
     _VOLUMES,
     _SLICES,
     *_SPACINGS.values(),
@@ -91,7 +99,7 @@ def runtime_rows(environment: Environment) -> list[Row]:
     return [
         Row(
             title="Requests, as the containers see them",
-            text="Where the seconds of a request go, and what is refused. Fetching includes decoding.",
+            text="Where the seconds of a request go, and what is refused.",
             graphs=(
                 graph("Seconds by stage", *_STAGE_SECONDS.values(), statistic="Average", unit="s"),
                 graph("Seconds of a request", *_SECONDS, statistic="p90", unit="s"),

@@ -21,6 +21,7 @@ from infra.observability.failures import Failures
 from infra.observability.input_drift import DriftAlarms, runtime_rows
 from infra.observability.pictures import arrivals, cost, training
 from infra.observability.queues import WorkQueue
+from infra.observability.reconciliation import WatchedReconciliation
 from infra.observability.training_runs import training_watches
 
 
@@ -42,6 +43,7 @@ class ObservabilityStack(cdk.Stack):
         topic: sns.ITopic,
         audit_log_group_name: str,
         queues: Sequence[WorkQueue],
+        reconciliation: WatchedReconciliation | None,
     ) -> None:
         """
         Args:
@@ -52,6 +54,7 @@ class ObservabilityStack(cdk.Stack):
             topic: Where alarms are announced.
             audit_log_group_name: Where the audit trail's records arrive.
             queues: Paths that events take.
+            reconciliation: What looks for events that were lost on their way, where there is one.
         """
         super().__init__(
             scope,
@@ -68,7 +71,11 @@ class ObservabilityStack(cdk.Stack):
             for found in watched(endpoint, environment=environment.name)
         ]
 
-        in_arrivals = [watch for queue in queues for watch in queue.watches]
+        paths: list[WorkQueue | WatchedReconciliation] = [
+            *queues,
+            *([reconciliation] if reconciliation else []),
+        ]
+        in_arrivals = [watch for path in paths for watch in path.watches]
         in_inference = [watch for endpoint in endpoints for watch in endpoint.watches]
         in_operations = [*failures.watches, *training_watches(environment), *filters.watches]
         alarms = {
@@ -83,7 +90,7 @@ class ObservabilityStack(cdk.Stack):
         self._dashboard(
             "Arrivals",
             environment=environment,
-            rows=[arrivals(archive), *(queue.row for queue in queues)],
+            rows=[arrivals(archive), *(path.row for path in paths)],
             alarms=alarms["Arrivals"],
         )
         self._dashboard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.catalog.index_path import IndexPath
+from infra.inference.announcements import Announcements
 from infra.inference.event_path import EventPath
 from infra.observability.queues import WorkQueue
 from infra.promotion.intake import Intake
@@ -11,10 +12,19 @@ _LATE_SECONDS = 900
 
 
 def watched_paths(
-    *, index: IndexPath, dispatch: EventPath | None, candidates: Intake | None
+    *,
+    index: IndexPath,
+    dispatch: EventPath | None,
+    quiet_seconds: int,
+    announcements: Announcements | None,
+    candidates: Intake | None,
 ) -> list[WorkQueue]:
-    """Into the catalog; where the environment has rules, to endpoints; where there is an environment before
-    it, from its approved models to candidates.
+    """Into the catalog; where the environment has rules, to endpoints; where it has asynchronous endpoints,
+    from them to whoever waits for results; where there is an environment before it, from its approved models
+    to candidates.
+
+    Args:
+        quiet_seconds: What every message to the dispatch function waits in any case.
     """
     paths = [
         WorkQueue(
@@ -39,8 +49,22 @@ def watched_paths(
                 queue=dispatch.queue,
                 dead_letters=dispatch.dead_letters,
                 function=dispatch.function,
-                late_seconds=_LATE_SECONDS,
+                late_seconds=quiet_seconds + _LATE_SECONDS,
                 consequence="arriving studies get no result",
+            )
+        )
+    if announcements is not None:
+        paths.append(
+            WorkQueue(
+                id="Announce",
+                title="Announce",
+                text="Every asynchronous inference that ends is a message; the function says on the event "
+                "bus what came of it.",
+                queue=announcements.queue,
+                dead_letters=announcements.dead_letters,
+                function=announcements.function,
+                late_seconds=_LATE_SECONDS,
+                consequence="whoever waits for results is not told of them",
             )
         )
     if candidates is not None:

@@ -25,8 +25,9 @@ from infra.data.buckets import (
     RESPONSES,
     Buckets,
 )
-from infra.environment import AsynchronousEndpoint, Environment, Persona
+from infra.environment import AsynchronousEndpoint, BatchTransform, Environment, Persona, RealTimeEndpoint
 from infra.permissions import read_image_sets, read_objects, write_objects
+from infra.studio.repairs import repair
 from infra.workload import allow, deny
 
 
@@ -105,14 +106,10 @@ def model_reviewer(around: Surroundings) -> list[iam.PolicyStatement]:
 
 
 def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
-    """Import studies, ask the endpoints for segmentations, look at both."""
-    endpoints = [
-        endpoint.endpoint_name(around.environment.name)
-        for endpoint in around.environment.inference.endpoints
-        if isinstance(endpoint, AsynchronousEndpoint)
-    ]
+    """Import studies, look at them and at results, ask endpoints, and send again what was missed."""
     return [
-        around.read_outputs("data", "inference"),
+        # The catalog's outputs name the queue of what could not be indexed.
+        around.read_outputs("catalog", "data", "inference"),
         write_objects(around.buckets.inbox),
         *read_objects(around.buckets.imports),
         allow(
@@ -138,8 +135,12 @@ def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
             "s3:GetObject",
             on=[around.buckets.results.arn_for_objects(f"{prefix}*") for prefix in (RESPONSES, FAILURES)],
         ),
-        *(_predict(around, endpoints) if endpoints else ()),
     ]
+
+
+def clinical_integrator_at_endpoints(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Ask endpoints, start batch jobs, and send again what was missed."""
+    return [*_predict(around), *_predict_in_batches(around), *repair(around.stack, around.environment.name)]
 
 
 PERSONAS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] = {
@@ -147,6 +148,14 @@ PERSONAS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] 
     "model-reviewer": model_reviewer,
     "clinical-integrator": clinical_integrator,
 }
+
+
+AT_ENDPOINTS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] = {
+    "clinical-integrator": clinical_integrator_at_endpoints,
+}
+"""What grows with the endpoints of an environment has a policy of its own: IAM takes no more than 6144
+characters in one (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
+"""
 
 
 def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
@@ -199,11 +208,45 @@ def _for_tasks(around: Surroundings, *actions: str) -> list[iam.PolicyStatement]
     return [allow(*actions, on=around.packages)] if around.packages else []
 
 
-def _predict(around: Surroundings, endpoints: list[str]) -> list[iam.PolicyStatement]:
+def _predict(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Ask the endpoints that answer later, and those that answer at once."""
+    later, at_once = [], []
+    for endpoint in around.environment.inference.endpoints:
+        match endpoint:
+            case AsynchronousEndpoint():
+                later.append(endpoint.endpoint_name(around.environment.name))
+            case RealTimeEndpoint():
+                at_once.append(endpoint.endpoint_name(around.environment.name))
+    calls = {"sagemaker:InvokeEndpointAsync": later, "sagemaker:InvokeEndpoint": at_once}
+    statements = [
+        allow(action, on=[around.arn("sagemaker", "endpoint", name) for name in names])
+        for action, names in calls.items()
+        if names
+    ]
+    if statements:
+        statements.append(around.read_logs(*(f"Endpoints/{name}" for name in [*later, *at_once])))
+    return statements
+
+
+def _predict_in_batches(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Start jobs with the models for them, on machines of their kind. Starting passes no role: a job reads
+    and writes with that of its model.
+    """
+    models = [one for one in around.environment.inference.endpoints if isinstance(one, BatchTransform)]
+    if not models:
+        return []
+    # As the workbench names them (workbench/batch.py).
+    jobs = [around.arn("sagemaker", "transform-job", f"{one.name[:40].rstrip('-')}-*") for one in models]
     return [
         allow(
-            "sagemaker:InvokeEndpointAsync",
-            on=[around.arn("sagemaker", "endpoint", name) for name in endpoints],
+            "sagemaker:CreateTransformJob",
+            on=jobs,
+            when={
+                "ForAnyValue:StringEquals": {
+                    "sagemaker:InstanceTypes": sorted({one.instance_type for one in models})
+                }
+            },
         ),
-        around.read_logs(*(f"Endpoints/{name}" for name in endpoints)),
+        allow("sagemaker:DescribeTransformJob", on=jobs),
+        around.read_logs("TransformJobs"),
     ]

@@ -15,7 +15,7 @@ from infra.network.placement import Placement
 from infra.service_logs import ServiceLogGroup
 from infra.studio.domain import Domain
 from infra.studio.lifecycle import StartScript
-from infra.studio.personas import PERSONAS, Surroundings
+from infra.studio.personas import AT_ENDPOINTS, PERSONAS, Surroundings
 from infra.studio.space import use_studio
 from infra.workload import Workload, service
 
@@ -66,6 +66,7 @@ class StudioStack(cdk.Stack):
                 pascal_case(persona),
                 description=f"Studio, {persona}: {(statements.__doc__ or '').splitlines()[0]}",
                 statements=[*basics, *statements(around)],
+                at_endpoints=AT_ENDPOINTS[persona](around) if persona in AT_ENDPOINTS else [],
             )
             for persona, statements in PERSONAS.items()
             if persona in present
@@ -74,6 +75,7 @@ class StudioStack(cdk.Stack):
             "Newcomer",
             description="Studio, a profile that no environment file names: a space, and no data",
             statements=basics,
+            at_endpoints=[],
         )
         script = StartScript(
             self, "Start", environment=environment.name, region=environment.aws.region, toolkit=toolkit
@@ -93,12 +95,27 @@ class StudioStack(cdk.Stack):
         for persona, workload in personas.items():
             cdk.CfnOutput(self, f"{pascal_case(persona)}RoleArn", value=workload.role_arn)
 
-    def _role(self, id: str, *, description: str, statements: list[iam.PolicyStatement]) -> Workload:
+    def _role(
+        self,
+        id: str,
+        *,
+        description: str,
+        statements: list[iam.PolicyStatement],
+        at_endpoints: list[iam.PolicyStatement],
+    ) -> Workload:
         principal = service("sagemaker.amazonaws.com", account=self.account)
         workload = Workload(self, id, description=description, principal=principal, statements=statements)
         role = workload.node.find_child("Role")
         if not isinstance(role, iam.Role) or role.assume_role_policy is None:
             raise TypeError(f"{workload.node.path} has no role with a trust policy")
+        if at_endpoints:
+            iam.ManagedPolicy(
+                workload,
+                "PolicyAtEndpoints",
+                description=f"{description} At endpoints.",
+                roles=[role],
+                statements=at_endpoints,
+            )
         # The domain signs each session with the name of the profile (execution_role_identity_config).
         role.assume_role_policy.add_statements(
             iam.PolicyStatement(

@@ -1,4 +1,6 @@
-"""A model package whose server answers at once with the request that it was sent."""
+"""A model package whose server answers at once, in the promised form and with the request that it was sent;
+what is no image set it refuses, as the runtime does.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ ENTRYPOINT ["python", "-u", "-m", "program"]
 """
 
 _PROGRAM = """
-import http.server, os, signal
+import http.server, json, os, signal
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def answer(self, body):
-        self.send_response(200)
+    def answer(self, body, status=200):
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -37,7 +39,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"")
 
     def do_POST(self):
-        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if set(asked["imageSetId"]) == {"0"}:
+            error = {"type": "ImageSetNotFoundError", "message": "there is none"}
+            self.answer(json.dumps({"error": error}).encode(), status=404)
+            return
+        stored = {"seriesInstanceUid": "1.2.3", "sopInstanceUid": "1.2.3.4", "imageSetId": "5" * 32,
+                  "isPrimary": True, "s3Uri": None}
+        result = {"imageSetId": asked["imageSetId"], "versionId": asked["versionId"], "segmentation": stored,
+                  "segments": [{"label": "lung", "volumeMl": 2.5}], "classes": [], "reports": [],
+                  "model": {"name": "answering", "version": "1", "sha256": "ab"}, "seconds": {}}
+        self.answer(json.dumps({"asked": asked, "results": [result]}).encode())
 
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])

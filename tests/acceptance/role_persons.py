@@ -11,7 +11,9 @@ from role_world import RoleWorld
 
 from healthimaging.reference import ImageSetRef
 from workbench.approve import mark_approved
+from workbench.batch import predict_batch
 from workbench.dataset import default_sql, make_dataset
+from workbench.dead_letters import list_dead_letters, replay_dead_letters
 from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.ingest import ingest
 from workbench.log_tail import TRAINING_JOBS, endpoint_log_group, log_tail
@@ -102,6 +104,51 @@ def bring_in_a_study(world: RoleWorld) -> None:
 def look_at_a_study(world: RoleWorld) -> None:
     """`monai-aws show`"""
     _look(world, INTEGRATOR)
+
+
+def ask_at_once(world: RoleWorld) -> None:
+    """`monai-aws predict --endpoint ...` of an endpoint in real time, about a version that has no result"""
+    world.endpoint  # noqa: B018 - everything that serves the task is deployed with it
+    answer = predict(
+        world.as_persona(INTEGRATOR),
+        _new_version(world),
+        endpoint="lung-segmentation-now",
+        timeout_seconds=20,
+    )
+    if answer.non_primary:
+        raise StepFailed(f"not primary: {answer.non_primary}")
+
+
+def ask_for_a_batch(world: RoleWorld) -> None:
+    """`monai-aws predict --batch`, about a version that has no result"""
+    world.endpoint  # noqa: B018 - everything that serves the task is deployed with it
+    person, image = world.as_persona(INTEGRATOR), _new_version(world)
+    result = predict_batch(person, [image], every_seconds=0.3, timeout_seconds=60)
+    if not result.ok:
+        raise StepFailed(" ".join([result.failures[0].reason, *result.log]))
+
+
+def _new_version(world: RoleWorld) -> ImageSetRef:
+    [images] = ingest(world.deployment, world.study.images).image_sets
+    return ImageSetRef(
+        datastore_id=world.image_set[0],
+        image_set_id=images.image_set_id,
+        version_id=str(images.version_id),
+    )
+
+
+def repair_what_was_missed(world: RoleWorld) -> None:
+    """`monai-aws dead-letters list` and `replay`"""
+    sqs, outputs = world.client("sqs"), world.deployment.stack("inference")
+    # Of an image set that there is not: when it is sent again, the function passes it over.
+    body = world.message("Image Set Created", uuid.uuid4().hex)["Records"][0]["body"]
+    sent = sqs.send_message(QueueUrl=outputs["DispatchDeadLetterQueueUrl"], MessageBody=body)["MessageId"]
+    person = world.as_persona(INTEGRATOR)
+    if sent not in [one.id for one in list_dead_letters(person)]:
+        raise StepFailed("it is not listed")
+    replay_dead_letters(person, [sent])
+    if sent in [one.id for one in list_dead_letters(world.deployment)]:
+        raise StepFailed("it is still there")
 
 
 def ask_for_a_segmentation(world: RoleWorld) -> None:

@@ -6,6 +6,7 @@ did not succeed, with all that a person could read about why.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -143,6 +144,7 @@ def dispatch_again(world: RoleWorld) -> None:
     image_set = world.dispatched
     message = world.message("Image Set Created", image_set)["Records"][0]["body"]
     before = world.function_log(*DISPATCH).count(image_set)
+    world.without_quiet_period()
     world.client("sqs").send_message(
         QueueUrl=world.deployment.stack("inference")["DispatchQueueUrl"], MessageBody=message
     )
@@ -163,6 +165,55 @@ def _dispatched(world: RoleWorld, image_set: str) -> None:
     line = world.wait(lines, seconds=40)[0]
     if "dispatched: image set" not in line:
         raise StepFailed(line)
+
+
+def reconcile_arrival(world: RoleWorld) -> None:
+    """An image set of which nothing is recorded is found and sent, without an event."""
+    image_set, place = world.dispatched, "requests/dispatch"
+    bucket = world.deployment.stack("data")["ResultBucketName"]
+    s3 = world.client("s3")
+
+    def keys(prefix: str) -> list[str]:
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{world.image_set[0]}/{image_set}/")
+        return [one["Key"] for one in listed.get("Contents", [])]
+
+    for key in [*keys(place), *keys(f"{place}/decided")]:
+        s3.delete_object(Bucket=bucket, Key=key)
+    schedule = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
+
+    def found() -> bool:
+        world.invoke_function(("inference", "ReconcileFunctionName"), schedule)
+        return bool(keys(place)) and bool(keys(f"{place}/decided"))
+
+    # Not before the image set has been left alone for the quiet period.
+    world.wait(found, seconds=20)
+
+
+def announce_what_came(world: RoleWorld) -> None:
+    """The announce function reads an answer and a failure, puts an event for each, and notes the failure."""
+    bucket, run = world.deployment.stack("data")["ResultBucketName"], f"roles-{uuid.uuid4().hex[:8]}"
+    request = {"datastoreId": world.image_set[0], "imageSetId": world.image_set[1], "versionId": "1"}
+    model = {"name": "roles", "version": "1", "sha256": "ab"}
+    result = {"imageSetId": world.image_set[1], "versionId": "1", "segmentation": None, "model": model}
+    places = {
+        f"requests/{run}.json": request,
+        f"responses/{run}.out": {"results": [result]},
+        f"failures/{run}-error.out": {"error": {"type": "NoMatchingSeriesError"}},
+    }
+    for key, document in places.items():
+        world.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(document).encode())
+    asked, answered, failed = (f"s3://{bucket}/{key}" for key in places)
+    notifications = [
+        {
+            "invocationStatus": status,
+            "inferenceId": run,
+            "requestParameters": {"endpointName": "roles", "inputLocation": asked},
+            "responseParameters": {"outputLocation": output},
+        }
+        for status, output in {"Failed": failed, "Completed": answered}.items()
+    ]
+    records = [{"messageId": uuid.uuid4().hex, "body": json.dumps(one)} for one in notifications]
+    world.invoke_function(("inference", "AnnounceFunctionName"), {"Records": records})
 
 
 def close_default_group(world: RoleWorld) -> None:

@@ -27,18 +27,21 @@ FLOWS = "The local cloud has no packets; on AWS the flow log is written as the r
 STUDIO = "Studio is recorded only in the local cloud; there are no spaces and apps to start or to list."
 ATHENA = "The local Athena reads tables and writes results itself; on AWS it does it as the caller."
 DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
-MISSING = "The local S3 says of a missing object that it is missing; AWS says so only to who may list."
+DISPATCHES = "Shown with the dispatch function's role, whose code and statements these are."
+SAME = "Shown with the asynchronous endpoint's role, which the same construct makes."
 ROLLBACK = "The local cloud knows no deployment guard; SageMaker looks at the alarms as the role."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """A role's actions. What stands in neither mapping must not be granted."""
+    """A role's actions. What stands in none of the mappings must not be granted."""
 
     needed: Mapping[str, tuple[Step, str]] = field(default_factory=dict)
     """Action -> the step that fails without it, and what can be read then."""
     only_on_aws: Mapping[str, str] = field(default_factory=dict)
     """Action -> why its removal changes nothing here."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Action -> where its removal is shown, in place of a second time here."""
 
 
 def _needed(step: Step, *actions: str) -> dict[str, tuple[Step, str]]:
@@ -87,6 +90,14 @@ _READ_IMAGES = (
     "medical-imaging:GetImageFrame",
     "medical-imaging:GetImageSet",
     "medical-imaging:GetImageSetMetadata",
+)
+_STARTS = ("ecr:BatchGetImage", "ecr:GetAuthorizationToken")
+_SEGMENTS = (
+    *_READ_IMAGES,
+    "medical-imaging:SearchImageSets",
+    "medical-imaging:StoreDICOM",
+    "s3:GetObject",
+    "s3:PutObject",
 )
 _JOB = (
     *_READ_IMAGES,
@@ -184,19 +195,26 @@ ROLES: dict[str, Role] = {
         only_on_aws=_because(KMS, "kms:Decrypt") | _because(TAGS, "sagemaker:AddTags"),
     ),
     "inference/LungSegmentationContainer": Role(
-        needed=_needed(role_steps.start_container, "ecr:BatchGetImage", "ecr:GetAuthorizationToken")
-        | _needed(
-            role_steps.segment,
-            *_READ_IMAGES,
-            "medical-imaging:SearchImageSets",
-            "medical-imaging:StoreDICOM",
-            "s3:GetObject",
-            "s3:PutObject",
-        )
+        needed=_needed(role_steps.start_container, *_STARTS)
+        | _needed(role_steps.segment, *_SEGMENTS)
         | {"sns:Publish": (role_steps.segment, "nobody was told of the answer")},
         only_on_aws=_CONTAINER
         | _because(DIRECT, "s3:ListBucket")
         | _because(ROLLBACK, "cloudwatch:DescribeAlarms"),
+    ),
+    "inference/LungSegmentationNowContainer": Role(
+        needed=_needed(role_persons.ask_at_once, "medical-imaging:StoreDICOM"),
+        elsewhere=_because(
+            SAME, *(one for one in _SEGMENTS if one != "medical-imaging:StoreDICOM"), *_STARTS
+        ),
+        only_on_aws=_CONTAINER
+        | _because(DIRECT, "s3:ListBucket")
+        | _because(ROLLBACK, "cloudwatch:DescribeAlarms"),
+    ),
+    "inference/LungSegmentationBatchContainer": Role(
+        needed=_needed(role_persons.ask_for_a_batch, "s3:ListBucket"),
+        elsewhere=_because(SAME, *_SEGMENTS, *_STARTS),
+        only_on_aws=_CONTAINER,
     ),
     "inference/EventsWorkload": Role(
         needed=_needed(
@@ -207,6 +225,28 @@ ROLES: dict[str, Role] = {
             "sagemaker:InvokeEndpointAsync",
         )
         | {"s3:GetObject": (role_steps.dispatch_again, "HeadObject")},
+        only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
+    ),
+    "inference/ReconcileWorkload": Role(
+        needed=_needed(role_steps.reconcile_arrival, "medical-imaging:SearchImageSets", "s3:ListBucket"),
+        elsewhere=_because(
+            DISPATCHES,
+            "medical-imaging:GetImageSet",
+            "medical-imaging:GetImageSetMetadata",
+            "s3:GetObject",
+            "s3:PutObject",
+            "sagemaker:InvokeEndpointAsync",
+        ),
+        only_on_aws=_USE_KEY | _WRITE_LOGS | _FUNCTION_IN_NETWORK,
+    ),
+    "inference/AnnounceWorkload": Role(
+        needed=_needed(
+            role_steps.announce_what_came,
+            "events:PutEvents",
+            "s3:DeleteObject",
+            "s3:GetObject",
+            "s3:PutObject",
+        ),
         only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
     ),
     "studio/Newcomer": Role(only_on_aws=_SPACE | _because(STUDIO, "logs:DescribeLogStreams", "s3:GetObject")),
@@ -264,7 +304,21 @@ ROLES: dict[str, Role] = {
             "logs:DescribeLogStreams",
             "logs:GetLogEvents",
             "sagemaker:InvokeEndpointAsync",
+        )
+        | _needed(role_persons.ask_at_once, "sagemaker:InvokeEndpoint")
+        | _needed(
+            role_persons.ask_for_a_batch,
+            "s3:ListBucket",
+            "sagemaker:CreateTransformJob",
+            "sagemaker:DescribeTransformJob",
+        )
+        | _needed(
+            role_persons.repair_what_was_missed,
+            "sqs:ChangeMessageVisibility",
+            "sqs:DeleteMessage",
+            "sqs:ReceiveMessage",
+            "sqs:SendMessage",
         ),
-        only_on_aws=_SPACE | _because(PARTS, "s3:AbortMultipartUpload") | _because(MISSING, "s3:ListBucket"),
+        only_on_aws=_SPACE | _because(PARTS, "s3:AbortMultipartUpload"),
     ),
 }

@@ -30,9 +30,11 @@ def world(deployment: Deployment, study: Arrival) -> RoleWorld:
 def test_every_role_and_every_permission_is_in_the_table(world: RoleWorld) -> None:
     assert set(world.roles) == set(ROLES)
     for name, role in ROLES.items():
-        assert not set(role.needed) & set(role.only_on_aws), name
-        assert world.granted(name) == {*role.needed, *role.only_on_aws}, name
-        assert all(len(reason.split()) > 5 for reason in role.only_on_aws.values()), name
+        mappings = [set(role.needed), set(role.only_on_aws), set(role.elsewhere)]
+        assert sum(map(len, mappings)) == len(set.union(*mappings)), name
+        assert world.granted(name) == set.union(*mappings), name
+        reasons = [*role.only_on_aws.values(), *role.elsewhere.values()]
+        assert all(len(reason.split()) > 5 for reason in reasons), name
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.__name__ for step in STEPS])

@@ -291,3 +291,13 @@ def texts(settings: Any) -> Iterator[str]:
                 json.loads(value)
             except ValueError as error:
                 yield f"{name}: {error}"
+
+
+def redrive(document: Any) -> Iterator[str]:
+    """Problems of a subscription's redrive policy
+    (https://docs.aws.amazon.com/sns/latest/dg/sns-configure-dead-letter-queue.html): one queue.
+    """
+    if set(document) != {"deadLetterTargetArn"}:
+        yield f"{sorted(document)}: only deadLetterTargetArn"
+    elif not str(document["deadLetterTargetArn"]).startswith("arn:aws:sqs:"):
+        yield f"{document['deadLetterTargetArn']!r} is no queue"

@@ -42,6 +42,13 @@ class Call:
 
 NO_MESSAGES = {"Records": []}
 
+DISPATCHING = {
+    "RESULT_BUCKET": "results",
+    "REQUEST_PREFIX": "requests/",
+    "DISPATCH_ROUTES": "[]",
+    "QUIET_SECONDS": "60",
+}
+
 CALLS = {
     "index": Call(
         event=NO_MESSAGES, answer={"batchItemFailures": []}, settings={"CATALOG_BUCKET": "catalog"}
@@ -49,7 +56,28 @@ CALLS = {
     "dispatch": Call(
         event=NO_MESSAGES,
         answer={"batchItemFailures": []},
-        settings={"RESULT_BUCKET": "results", "REQUEST_PREFIX": "requests/", "DISPATCH_ROUTES": "[]"},
+        settings=DISPATCHING,
+    ),
+    "reconcile": Call(
+        event={"source": "aws.events", "detail-type": "Scheduled Event"},
+        answer={"undecided": 0, "missed": 0, "failed": 0, "complete": True},
+        settings={
+            **DISPATCHING,
+            "DATASTORE_ID": "d" * 32,
+            "EVERY_SECONDS": "3600",
+            "AFTER_SECONDS": "60",
+            "DAYS": "7",
+        },
+    ),
+    "announce": Call(
+        event=NO_MESSAGES,
+        answer={"batchItemFailures": []},
+        settings={
+            "RESULT_BUCKET": "results",
+            "NOTED_PREFIX": "failures/noted/",
+            "DATASTORE_ID": "d" * 32,
+            "EVENT_BUS": "default",
+        },
     ),
     "promote": Call(
         event=NO_MESSAGES,

@@ -14,7 +14,18 @@ from iam_documents import endpoint_policy, identity_policy, resource_policy, tls
 from infra_assembly import Assembly
 from pipeline_documents import pipeline
 from service_events import pattern
-from small_documents import action, build, crawler, dashboard, filter_pattern, query, routes, script, texts
+from small_documents import (
+    action,
+    build,
+    crawler,
+    dashboard,
+    filter_pattern,
+    query,
+    redrive,
+    routes,
+    script,
+    texts,
+)
 from template_values import ACCOUNT, Values
 
 TABLE = f"arn:aws:glue:us-east-1:{ACCOUNT}:table/monai/series"
@@ -103,6 +114,7 @@ RIGHT: tuple[tuple[Callable[[Any], Iterator[str]], Any], ...] = (
     (filter_pattern, '{ ($.a.b = "Root") && ($.c NOT EXISTS) && (($.d = "x*") || ($.e > 1)) }'),
     (crawler, {"Version": 1.0, "Grouping": {"TableGroupingPolicy": "CombineCompatibleSchemas"}}),
     (texts, {"a": "1", "b": '{"c": 1}'}),
+    (redrive, {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:111122223333:dead"}),
     (action, {"EnvironmentVariables": '[{"name": "A", "type": "PLAINTEXT", "value": "b"}]'}),
 )
 
@@ -191,6 +203,8 @@ WRONG: tuple[tuple[Callable[[Any], Iterator[str]], Any, str], ...] = (
     (filter_pattern, '$.a = "Root"', "not of the form"),
     (crawler, {"Version": 1.0, "Groups": {}}, "Groups"),
     (texts, {"a": 1}, "no text"),
+    (redrive, {"deadLetterTargetArn": "arn:aws:sns:us-east-1:111122223333:topic"}, "no queue"),
+    (redrive, {"maxReceiveCount": 5}, "only deadLetterTargetArn"),
     (texts, {"a": "{b}"}, "a:"),
     (action, {"EnvironmentVariables": '[{"name": "API_SECRET", "value": "b"}]'}, "is readable"),
     (routes, [{"rule": "chest"}], "cannot be read"),

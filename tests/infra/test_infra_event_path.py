@@ -1,4 +1,6 @@
-"""The event path: what its rule lets through, where it may send, and what the function is told."""
+"""The event path: what its rule lets through, where it may send, what the function is told, and what becomes
+of what it missed and of what the endpoints answered.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,25 @@ from infra.data.buckets import DISPATCHED
 from infra.environment import Environment, Rule, load_environment
 from infra.platform import Platform
 from infra.repository import ROOT
+from runtime.functions.announce.results import SOURCE
+from runtime.functions.dispatch.decisions import DECIDED
 from runtime.functions.dispatch.rules import Route, read_routes
 from runtime.functions.dispatch.runs import CLAIM_SECONDS
 
 PACKAGE = "arn:aws:sagemaker:us-east-1:111122223333:model-package/lung/1"
 
 
-def in_event_path(assembly: Assembly, type: str) -> dict[str, Resource]:
-    """Resources of the type by logical id."""
+def in_event_path(assembly: Assembly, type: str, *, part: str = "Events") -> dict[str, Resource]:
+    """Resources of the type in a part of the path, by logical id."""
     return {
         name.removeprefix("inference/"): resource
         for name, resource in assembly.resources(type)
-        if name.startswith("inference/Events")
+        if name.startswith(f"inference/{part}")
     }
 
 
-def only(assembly: Assembly, type: str) -> dict[str, Any]:
-    (resource,) = in_event_path(assembly, type).values()
+def only(assembly: Assembly, type: str, *, part: str = "Events") -> dict[str, Any]:
+    (resource,) = in_event_path(assembly, type, part=part).values()
     properties: dict[str, Any] = resource["Properties"]
     return properties
 
@@ -82,6 +86,97 @@ def test_what_cannot_be_delivered_or_done_is_kept(assembly: Assembly) -> None:
     # A claim must not be taken over from an invocation that still works, and must be when its message comes
     # again.
     assert timeout < CLAIM_SECONDS < properties["VisibilityTimeout"]
+
+
+def test_an_image_set_is_left_alone_for_the_quiet_period(assembly: Assembly) -> None:
+    quiet = load_environment(assembly.environment).inference.quiet_seconds
+    queues = in_event_path(assembly, "AWS::SQS::Queue")
+    delays = {name: queue["Properties"].get("DelaySeconds") for name, queue in queues.items()}
+    assert sorted(delays.values(), key=str) == [quiet, None], "dead letters do not wait"
+    told = only(assembly, "AWS::Lambda::Function")["Environment"]["Variables"]["QUIET_SECONDS"]
+    assert told == str(quiet)
+    (lag,) = [
+        alarm["Properties"]
+        for name, alarm in assembly.resources("AWS::CloudWatch::Alarm")
+        if "DispatchLag" in name
+    ]
+    assert lag["Threshold"] >= quiet + 900, "waiting as it should is not being late"
+
+
+def test_what_was_missed_is_looked_for_with_the_same_rules(assembly: Assembly) -> None:
+    wanted = load_environment(assembly.environment).inference
+    told = only(assembly, "AWS::Lambda::Function", part="Reconcile")
+    variables = told["Environment"]["Variables"]
+    dispatch = only(assembly, "AWS::Lambda::Function")["Environment"]["Variables"]
+    assert {name: variables[name] for name in dispatch} == dispatch
+    assert int(variables["AFTER_SECONDS"]) >= wanted.quiet_seconds
+    assert int(variables["DAYS"]) < 30, "what has been dispatched is recorded for 30 days"
+    assert told["Timeout"] < CLAIM_SECONDS
+    schedule = only(assembly, "AWS::Events::Rule", part="Reconcile")
+    assert schedule["ScheduleExpression"] == f"rate({wanted.reconcile.every_minutes} minutes)"
+    assert int(variables["EVERY_SECONDS"]) == 60 * wanted.reconcile.every_minutes > told["Timeout"]
+    (function,) = in_event_path(assembly, "AWS::Lambda::Function", part="Reconcile")
+    (rule,) = in_event_path(assembly, "AWS::Events::Rule", part="Reconcile")
+    permission = only(assembly, "AWS::Lambda::Permission", part="Reconcile")
+    assert [target["Arn"] for target in schedule["Targets"]] == [{"Fn::GetAtt": [function, "Arn"]}]
+    assert permission["FunctionName"] == {"Fn::GetAtt": [function, "Arn"]}
+    assert permission["SourceArn"] == {"Fn::GetAtt": [rule, "Arn"]}
+    (listing,) = [
+        statement
+        for statement in only(assembly, "AWS::IAM::ManagedPolicy", part="Reconcile")["PolicyDocument"][
+            "Statement"
+        ]
+        if statement["Action"] == "s3:ListBucket"
+    ]
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": [f"{DISPATCHED}{DECIDED}*"]}}
+
+
+def test_both_topics_reach_the_announce_function(assembly: Assembly) -> None:
+    subscriptions = in_event_path(assembly, "AWS::SNS::Subscription", part="Announce")
+    queues = in_event_path(assembly, "AWS::SQS::Queue", part="Announce")
+    (dead,) = [{"Fn::GetAtt": [name, "Arn"]} for name in queues if "DeadLetters" in name]
+    (queue,) = [{"Fn::GetAtt": [name, "Arn"]} for name in queues if "DeadLetters" not in name]
+    topics = sorted(name.removeprefix("inference/") for name, _ in assembly.resources("AWS::SNS::Topic")
+                    if name.startswith("inference/"))  # fmt: skip
+    heard = [one["Properties"] for one in subscriptions.values()]
+    assert sorted(one["TopicArn"]["Ref"] for one in heard) == topics
+    assert len(topics) == 2
+    for one in heard:
+        assert one["Endpoint"] == queue
+        assert one["Protocol"] == "sqs"
+        assert one["RawMessageDelivery"] is True
+        assert one["RedrivePolicy"] == {"deadLetterTargetArn": dead}
+    for policy in in_event_path(assembly, "AWS::SQS::QueuePolicy", part="Announce").values():
+        denied, allowed = policy["Properties"]["PolicyDocument"]["Statement"]
+        assert denied["Effect"] == "Deny"
+        assert allowed["Principal"] == {"Service": "sns.amazonaws.com"}
+        sources = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]
+        assert sorted(source["Ref"] for source in sources) == topics
+    (key,) = [
+        one["Properties"]["KeyPolicy"]["Statement"]
+        for name, one in assembly.resources("AWS::KMS::Key")
+        if name.startswith("data/EncryptionKey")
+    ]
+    (delivering,) = [one for one in key if one.get("Principal", {}).get("Service") == "sns.amazonaws.com"]
+    assert set(delivering["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert delivering["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": load_environment(assembly.environment).aws.account}
+    }
+
+
+def test_only_result_events_can_be_put_and_only_on_the_default_bus(assembly: Assembly) -> None:
+    (puts,) = [
+        statement
+        for statement in only(assembly, "AWS::IAM::ManagedPolicy", part="Announce")["PolicyDocument"][
+            "Statement"
+        ]
+        if statement["Action"] == "events:PutEvents"
+    ]
+    aws = load_environment(assembly.environment).aws
+    assert puts["Resource"] == f"arn:aws:events:{aws.region}:{aws.account}:event-bus/default"
+    assert puts["Condition"] == {"StringEquals": {"events:source": SOURCE}}
+    function = only(assembly, "AWS::Lambda::Function", part="Announce")
+    assert function["Environment"]["Variables"]["EVENT_BUS"] == "default"
 
 
 def test_queues_are_encrypted_and_take_tls_only(assembly: Assembly) -> None:
@@ -187,4 +282,8 @@ def test_more_rules_than_a_function_can_be_told_are_refused(
 
 
 def test_without_rules_there_is_no_event_path(platform_of: Callable[[Environment], Platform]) -> None:
-    assert platform_of(variant()).inference.event_path is None
+    inference = platform_of(variant()).inference
+    assert inference.event_path is None
+    assert inference.reconciliation is None
+    # What people ask endpoints for is announced in any case.
+    assert inference.announcements is not None

@@ -23,9 +23,11 @@ from infra.environment import (
     Environment,
     EnvironmentFileError,
     HealthImagingRegion,
+    endpoints,
     load_environment,
 )
 from infra.observability.metrics import aws_metric
+from runtime.results.outputs import Output
 
 LIVER = """
 [[training.tasks]]
@@ -43,6 +45,7 @@ minimum_dice = 0.9
 REAL_TIME = """
 [[inference.endpoints]]
 name = "lung-now"
+outputs = ["measurement-report", "snapshot", "nifti"]
 task = "lung-segmentation"
 mode = "real-time"
 instance_type = "ml.g5.xlarge"
@@ -64,6 +67,7 @@ invocations_per_instance = 4.0
 COMPONENTS = """
 [[inference.endpoints]]
 name = "organs"
+outputs = ["snapshot"]
 mode = "inference-components"
 instance_type = "ml.g5.12xlarge"
 minimum_instances = 0
@@ -302,6 +306,23 @@ def test_more_copies_than_the_most_are_refused_by_the_environment_file(tmp_path:
     few = COMPONENTS.replace("maximum_copies = 4", "maximum_copies = 1")
     with pytest.raises(EnvironmentFileError, match=r"models\.0\.copies: 2 is more than maximum_copies 1"):
         environment_with(tmp_path, few, patient_data=True)
+
+
+def test_containers_make_what_their_endpoint_asks_for(modes: Assembly) -> None:
+    made = {}
+    for name, resource in modes.resources("AWS::SageMaker::Model"):
+        variables = resource["Properties"]["PrimaryContainer"]["Environment"]
+        made.setdefault(variables["RUNTIME_ENDPOINT_NAME"], set()).add(variables.get("RUNTIME_OUTPUTS"))
+        assert variables["RUNTIME_SEGMENTATION_S3_URI"], f"{name}: NIfTI files have no other place"
+    assert made.pop("lung-now") == {"measurement-report,snapshot,nifti"}
+    assert made.pop("organs") == {"snapshot"}, "of each of its models"
+    assert set().union(*made.values()) == {None}
+    assert set(get_args(endpoints.Output)) == set(Output)
+
+
+def test_an_unknown_output_is_refused_by_the_environment_file(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFileError, match="outputs"):
+        environment_with(tmp_path, REAL_TIME.replace('"nifti"', '"pdf"'), patient_data=False)
 
 
 def test_nothing_exists_before_its_model(modes: Assembly) -> None:

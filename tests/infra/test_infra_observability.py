@@ -21,6 +21,7 @@ from infra.observability.endpoints import watched
 from infra.observability.input_drift import NAMESPACE, RUNTIME_METRICS, runtime_rows
 from infra.observability.metrics import AWS_METRICS, Reading, aws_metric
 from infra.observability.pictures import training
+from infra.observability.reconciliation import EVENT_METRICS
 from runtime import metrics as runtime_metrics
 
 ALARM = "AWS::CloudWatch::Alarm"
@@ -48,7 +49,7 @@ def values_of(assembly: Assembly) -> Values:
 
 def emitted(namespace: str, name: str, dimensions: set[str], statistic: str) -> bool:
     """Whether somebody emits the metric with exactly these dimensions, and it has the statistic."""
-    known = [*AWS_METRICS, *RUNTIME_METRICS, *(event.metric for event in AUDIT_EVENTS)]
+    known = [*AWS_METRICS, *RUNTIME_METRICS, *EVENT_METRICS, *(event.metric for event in AUDIT_EVENTS)]
     return any(
         (metric.namespace, metric.name, set(metric.dimensions)) == (namespace, name, dimensions)
         and metric.allows(statistic)

@@ -120,6 +120,7 @@ def test_the_services_that_use_the_key_may(dev: Assembly) -> None:
         "events.amazonaws.com",
         "logs.us-east-1.amazonaws.com",
         "medical-imaging.amazonaws.com",
+        "sns.amazonaws.com",
     }
     for service, actions in granted.items():
         assert {"kms:Decrypt", "kms:GenerateDataKey"} <= actions, service
@@ -191,7 +192,9 @@ def test_nothing_is_made_by_hidden_functions(assembly: Assembly) -> None:
     )
     wanted = {
         "catalog: runtime.functions.index.handler.handle",
+        "inference: runtime.functions.announce.handler.handle",
         "inference: runtime.functions.dispatch.handler.handle",
+        "inference: runtime.functions.reconcile.handler.handle",
         "network: runtime.functions.close_default_group.handler.handle",
     }
     if assembly.environment in ("staging", "prod"):

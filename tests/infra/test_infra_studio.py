@@ -310,7 +310,8 @@ def test_nobody_writes_the_records_of_the_event_path(assembly: Assembly) -> None
         if any("/requests/dispatch/" in arn for arn in found["Allow"]):
             writers.add(role)
     rules = load_environment(assembly.environment).inference.rules
-    assert writers == ({"inference/EventsWorkload"} if rules else set())
+    dispatching = {"inference/EventsWorkload", "inference/ReconcileWorkload"}
+    assert writers == (dispatching if rules else set())
 
 
 def test_the_integrator_asks_the_endpoints_of_the_environment(assembly: Assembly) -> None:
@@ -319,6 +320,40 @@ def test_the_integrator_asks_the_endpoints_of_the_environment(assembly: Assembly
     assert f":endpoint/monai-{assembly.environment}-{name}" in endpoints
     (logs,) = places(assembly, "ClinicalIntegrator", "logs:GetLogEvents")
     assert f":log-group:/aws/sagemaker/Endpoints/monai-{assembly.environment}-{name}" in logs
+
+
+def test_the_integrator_asks_endpoints_in_real_time_and_in_batches(
+    synthesize: Callable[[str], Assembly],
+) -> None:
+    local = synthesize("local")
+    (at_once,) = places(local, "ClinicalIntegrator", "sagemaker:InvokeEndpoint")
+    assert at_once.endswith(':endpoint/monai-local-lung-segmentation-now-m5-xlarge"')
+    integrator = statements(local, "ClinicalIntegrator")
+    ((jobs, conditions),) = [
+        (json.loads(resources), conditions)
+        for actions, resources, conditions in integrator
+        if "sagemaker:CreateTransformJob" in actions
+    ]
+    assert jobs.endswith(":transform-job/lung-segmentation-batch-*")
+    assert conditions == {"ForAnyValue:StringEquals": {"sagemaker:InstanceTypes": ["ml.m5.xlarge"]}}
+
+
+def test_the_integrator_sends_dead_letters_again_and_takes_nothing_from_a_queue(assembly: Assembly) -> None:
+    (taken,) = places(assembly, "ClinicalIntegrator", "sqs:ReceiveMessage")
+    (sent,) = places(assembly, "ClinicalIntegrator", "sqs:SendMessage")
+    names = {
+        name
+        for stack in ("catalog", "inference")
+        for name, resource in assembly.template(stack)["Resources"].items()
+        if resource["Type"] == "AWS::SQS::Queue"
+    }
+    for kind, granted in (("DeadLetters", json.loads(taken)), ("Queue", json.loads(sent))):
+        ids = {arn.rsplit("-", 1)[1].removesuffix("*") for arn in granted}
+        assert ids == {f"{path}{kind}" for path in ("Index", "Announce", "Events")}
+        # CloudFormation names a queue after its stack and its logical id.
+        assert all(any(name.startswith(one) for name in names) for one in ids)
+    others = {role for role, actions in roles(assembly).items() if "sqs:SendMessage" in actions}
+    assert {one for one in others if one.startswith("studio/")} == {"studio/ClinicalIntegrator"}
 
 
 def test_policies_are_as_short_as_iam_wants_them(assembly: Assembly) -> None:

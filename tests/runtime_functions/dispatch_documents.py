@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -91,6 +92,8 @@ class Datastore:
     def __init__(self) -> None:
         self.versions: dict[str, dict[str, Any]] = {"1": document()}
         self.properties: dict[str, Any] = {"imageSetState": "ACTIVE", "isPrimary": True}
+        self.changed = datetime.now(UTC) - timedelta(hours=1)
+        """When the latest version was made."""
         self.fails: str | None = None
         self.metadata_calls = 0
 
@@ -102,7 +105,8 @@ class Datastore:
             raise refusal(self.fails, "GetImageSet")
         if params != {"datastoreId": DATASTORE, "imageSetId": IMAGE_SET}:
             raise refusal("ResourceNotFoundException", "GetImageSet")
-        return {"versionId": max(self.versions, key=int), **self.properties}
+        latest = max(self.versions, key=int)
+        return {"versionId": latest, "updatedAt": self.changed, **self.properties}
 
     def get_image_set_metadata(self, **params: str) -> dict[str, Any]:
         self.metadata_calls += 1
@@ -135,6 +139,22 @@ class Bucket:
 
     def _tag(self, key: str) -> str | None:
         return self.objects[key]["ETag"] if key in self.objects else None
+
+    def get_paginator(self, operation: str) -> Bucket:
+        assert operation == "list_objects_v2"
+        return self
+
+    def paginate(self, **params: str) -> Iterator[dict[str, Any]]:
+        """Pages of one object, and an empty one."""
+        assert params["Bucket"] == "results"
+        for key in sorted(self.objects):
+            if key.startswith(params["Prefix"]):
+                yield {"Contents": [{"Key": key}]}
+        yield {}
+
+    def under(self, prefix: str) -> list[str]:
+        """Names of the objects below a prefix."""
+        return sorted(key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
 
     def head_object(self, **params: Any) -> dict[str, Any]:
         return self.objects[params["Key"]]

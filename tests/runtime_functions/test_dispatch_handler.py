@@ -47,6 +47,7 @@ def _services(
     monkeypatch.setenv("RESULT_BUCKET", "results")
     monkeypatch.setenv("REQUEST_PREFIX", "requests/dispatch/")
     monkeypatch.setenv("DISPATCH_ROUTES", json.dumps([route()]))
+    monkeypatch.setenv("QUIET_SECONDS", "60")
     monkeypatch.setattr(handler, "connect", lambda: datastore)
     clients = {"s3": bucket, "sagemaker-runtime": endpoints}
     monkeypatch.setattr(handler.boto3, "client", lambda name: clients[name])
@@ -191,13 +192,13 @@ def test_an_image_set_that_goes_between_two_calls(endpoints: Endpoints, datastor
     assert not endpoints.invocations
 
 
-def test_without_a_deployed_endpoint_nothing_is_read(
+def test_without_a_deployed_endpoint_no_header_is_read(
     monkeypatch: pytest.MonkeyPatch, datastore: Datastore, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DISPATCH_ROUTES", json.dumps([route(model="")]))
-    datastore.fails = "AccessDeniedException"
     with caplog.at_level(logging.INFO):
         assert handle(message()) == []
+    assert datastore.metadata_calls == 0
     assert "rule chest-ct: endpoint monai-test-lung is not deployed" in caplog.text
 
 

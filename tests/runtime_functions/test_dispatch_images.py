@@ -85,7 +85,7 @@ def test_a_manufacturer_that_only_begins_so_is_somebody_else() -> None:
 
 
 def test_the_manufacturer_is_the_one_that_the_inference_image_writes() -> None:
-    source = (Path(__file__).parents[2] / "runtime/operators/segmentation_writer.py").read_text()
+    source = (Path(__file__).parents[2] / "runtime/reports/equipment.py").read_text()
     written = [
         ast.literal_eval(node.value)
         for node in ast.parse(source).body

@@ -24,6 +24,7 @@ from workbench.import_report import FailedFile, ImportedFile
 from workbench.ingest import IngestReport
 from workbench.program import run_program
 from workbench.provision import program_environment
+from workbench.served import Mode
 
 LOCAL = """
 name = "trial"
@@ -37,6 +38,17 @@ secret_access_key = "test"
 docker = "local/containers/docker"
 [[training.tasks]]
 name = "whatever"
+[[inference.endpoints]]
+name = "lung-now"
+mode = "real-time"
+task = "lung"
+[[inference.endpoints]]
+name = "shared"
+mode = "inference-components"
+models = [{ task = "lung" }, { task = "liver" }]
+[[inference.endpoints]]
+name = "zoo"
+mode = "multi-model"
 """
 
 
@@ -51,14 +63,22 @@ def test_environment_is_read_as_data(folder: Path) -> None:
     assert environment.stack_name("data") == "monai-trial-data"
     assert environment.local is not None
     assert environment.local.docker is not None
+    assert [(one.name, one.mode, one.tasks) for one in environment.served] == [
+        ("lung-now", Mode.REAL_TIME, ("lung",)),
+        ("shared", Mode.INFERENCE_COMPONENTS, ("lung", "liver")),
+        ("zoo", Mode.MULTI_MODEL, ()),
+    ]
+    assert environment.served[1].package_parameter("liver") == "SharedLiverModelPackageArn"
     assert environment.local.docker.is_absolute()
 
 
 def test_every_problem_of_an_environment_file_is_said_at_once(folder: Path) -> None:
-    (folder / "bad.toml").write_text('[aws]\nregion = 3\n[local]\nendpoint_url = ""')
+    (folder / "bad.toml").write_text(
+        '[aws]\nregion = 3\n[local]\nendpoint_url = ""\n[[inference.endpoints]]\nname = "n"\nmode = "m"'
+    )
     with pytest.raises(EnvironmentInvalid) as caught:
         load_environment("bad", folder=folder)
-    for key in ("aws.account", "aws.region", "local.endpoint_url", "local.secret_access_key"):
+    for key in ("aws.account", "aws.region", "local.endpoint_url", "inference.endpoints.0.mode"):
         assert key in caught.value.message
     assert "bad.toml" in caught.value.message
     with pytest.raises(EnvironmentInvalid) as caught:

@@ -21,7 +21,7 @@ from workbench.errors import WorkbenchError
 from workbench.import_report import FailedFile
 from workbench.ingest import IngestReport
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 class Balance(HTMLParser):
@@ -49,7 +49,14 @@ def test_report_has_everything_and_needs_nothing() -> None:
     assert parser.open == []
     assert not re.findall(r'(?:src|href)="(?!data:)', page), "a self-contained page fetches nothing"
     assert "<script" not in page
-    for text in ("all 6 steps held", "0.931", "SELECT patient_id", "AWS::CloudTrail::Trail", "2.25.1"):
+    for text in (
+        "all 6 steps held",
+        "0.931",
+        "SELECT patient_id",
+        "AWS::CloudTrail::Trail",
+        "2.25.1",
+        "before: the same again",
+    ):
         assert text in page
     assert "DEMO-&lt;1&gt;" in page, "values of the catalog are text, not markup"
 
@@ -68,6 +75,11 @@ def test_summary_has_the_promised_keys() -> None:
     }
     assert document["recorded_only"][1] == "AWS::CloudTrail::Trail"
     assert document["counts"]["imported_files"] == 48
+    assert [one["mode"] for one in document["in_service"]] == ["asynchronous", "real-time"]
+    assert [(one["way"], one["storedAnew"]) for one in document["ways"]] == [
+        ("asynchronous request", True),
+        ("real-time request", False),
+    ]
 
 
 def test_a_failure_is_the_first_thing_that_one_reads() -> None:
@@ -80,6 +92,8 @@ def test_a_failure_is_the_first_thing_that_one_reads() -> None:
     assert "Stop the other one." in page
     assert "line &lt;1&gt;" in page
     assert "What the model found" not in page
+    assert "Every way" not in page
+    assert "picture for readers" not in page
     document = summary(result, steps(failed="Start the local cloud"))
     assert (document["ok"], document["failed_step"], document["dice"]) == (
         False,

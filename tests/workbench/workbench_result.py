@@ -9,14 +9,18 @@ import numpy as np
 from healthimaging.manifest import Case, Manifest
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
+from workbench.answer import PredictedSegment, Prediction, StoredSegmentation
+from workbench.approve import Approval, InService
 from workbench.dataset import Dataset
 from workbench.demo.findings import Findings, Score
 from workbench.demo.planes import orthogonal_planes
+from workbench.demo.snapshot import Snapshot
 from workbench.demo.steps import StepRecord
+from workbench.demo.ways import Way
 from workbench.import_report import ImportedFile
 from workbench.ingest import IngestReport
-from workbench.predict import PredictedSegment, Prediction, StoredSegmentation
 from workbench.query import Column, QueryResult
+from workbench.served import Mode, Served
 from workbench.train import Evaluation, PipelineStep, TrainingResult
 from workbench.training_curve import TrainingCurve
 
@@ -75,6 +79,36 @@ def ingest_report() -> IngestReport:
     )
 
 
+def approval() -> Approval:
+    """One package in service in three ways."""
+    package = "arn:aws:sagemaker:us-east-1:000000000000:model-package/lung/1"
+    return Approval(
+        model_package_arn=package,
+        in_service=tuple(
+            InService(
+                served=Served(name=name, mode=mode, tasks=("lung",)),
+                name=f"{name}-1",
+                before="",
+                changed=True,
+            )
+            for name, mode in (("lung", Mode.ASYNCHRONOUS), ("lung-now", Mode.REAL_TIME))
+        ),
+    )
+
+
+def way(name: str, *, stored_anew: bool) -> Way:
+    """One row of the table of ways."""
+    return Way(
+        name=name,
+        endpoint="lung",
+        seconds=1.25,
+        image_set_id="b" * 32,
+        segmentation_image_set_id="c" * 32,
+        stored_anew=stored_anew,
+        note="a note" if stored_anew else "",
+    )
+
+
 def findings() -> Findings:
     volume, geometry, masks = phantom()
     image = ImageSetRef(datastore_id=DATASTORE, image_set_id="a" * 32, version_id="1")
@@ -110,11 +144,11 @@ def findings() -> Findings:
             ),
             evaluation=Evaluation(metrics={"mean_dice": 0.9312}, split="train"),
         ),
-        endpoint_name="lung-endpoint",
+        approval=approval(),
         prediction=Prediction(
             image_set_id="b" * 32,
             version_id="1",
-            segmentation=StoredSegmentation(
+            stored_segmentation=StoredSegmentation(
                 series_instance_uid="2.25.1",
                 sop_instance_uid="2.25.2",
                 image_set_id="c" * 32,
@@ -129,6 +163,9 @@ def findings() -> Findings:
         score=Score(
             dice=0.931, minimum=0.85, predicted_ml=4100.0, reference_ml=4006.3, pixels_identical=True
         ),
+        ways=[way("asynchronous request", stored_anew=True), way("real-time request", stored_anew=False)],
+        snapshot=Snapshot(image_set_id="9" * 32, png="UE5H", width=4, height=3),
+        arrival_ingest=ingest_report(),
         planes=orthogonal_planes(volume, geometry, masks),
         image_sets={"lung1": "a" * 32, "lung2": "b" * 32},
         recorded_only=("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudTrail::Trail"),

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from workbench.answer import Prediction
+from workbench.approve import Approval
+from workbench.batch import BatchResult
 from workbench.dataset import Dataset
 from workbench.demo.planes import Plane
+from workbench.demo.snapshot import Snapshot
 from workbench.demo.steps import StepRecord
+from workbench.demo.ways import Way
 from workbench.errors import WorkbenchError
 from workbench.ingest import IngestReport
-from workbench.predict import Prediction
 from workbench.query import QueryResult
 from workbench.train import TrainingResult
 
@@ -47,11 +51,17 @@ class Findings:
     label_ingest: IngestReport | None = None
     dataset: Dataset | None = None
     training: TrainingResult | None = None
-    endpoint_name: str | None = None
+    approval: Approval | None = None
     prediction: Prediction | None = None
     prediction_seconds: float | None = None
     score: Score | None = None
     planes: tuple[Plane, ...] = ()
+    snapshot: Snapshot | None = None
+    """The picture for readers that the endpoint stored, where the environment asks for one."""
+    ways: list[Way] = field(default_factory=list)
+    """Every result, by the way on which it came."""
+    batch: BatchResult | None = None
+    arrival_ingest: IngestReport | None = None
     image_sets: dict[str, str] = field(default_factory=dict)
     """Image set ids by what they hold: lung1, lung1 label, lung2, lung2 prediction."""
     recorded_only: tuple[str, ...] | None = None
@@ -94,7 +104,10 @@ def summary(findings: Findings, steps: Sequence[StepRecord]) -> dict[str, object
         "manifest_uri": findings.dataset.uri if findings.dataset else None,
         "model_package_arn": training.model_package_arn if training else None,
         "evaluation": training.evaluation.to_json() if training and training.evaluation else None,
-        "endpoint_name": findings.endpoint_name,
+        "endpoint_name": findings.approval.endpoint_name if findings.approval else None,
+        "in_service": [one.to_json() for one in findings.approval.in_service] if findings.approval else [],
+        "ways": [way.to_json() for way in findings.ways],
+        "transform_job": findings.batch.job if findings.batch else None,
         "dciodvfy": {None: None, True: "no errors", False: "not installed"}[findings.conformance_checked],
         "versions": dict(findings.versions),
         "recorded_only": list(findings.recorded_only) if findings.recorded_only is not None else [],

@@ -12,11 +12,13 @@ from pydicom.dataset import FileDataset
 
 import healthimaging
 from healthimaging.reference import ImageSetRef
+from healthimaging.volumes.geometry import Geometry
+from workbench.answer import Prediction
 from workbench.approve import approve
 from workbench.catalog import wait_for_catalog
 from workbench.cloud import DEFAULT_ROOT, cloud_up
 from workbench.dataset import default_sql, make_dataset
-from workbench.demo.comparison import dice, on_grid, stored_mask
+from workbench.demo.comparison import Mask, dice, on_grid, stored_mask
 from workbench.demo.ct_series import ct_datasets, write_series
 from workbench.demo.findings import Findings, Score
 from workbench.demo.label import SEGMENT, SERIES_DESCRIPTION, write_label
@@ -25,15 +27,18 @@ from workbench.demo.nrrd_volume import CtVolume, read_nrrd
 from workbench.demo.patients import LUNG1, LUNG2, PATIENTS, Patient
 from workbench.demo.planes import orthogonal_planes
 from workbench.demo.series_check import check_conformance, check_geometry
+from workbench.demo.snapshot import read_snapshot
 from workbench.demo.source_data import fetch
 from workbench.demo.steps import Steps
+from workbench.demo.ways import Way, arrive, ask_again, ask_for_all, new_study, require_mask
 from workbench.deployment import Deployment
 from workbench.errors import ImportFailed, WorkbenchError
 from workbench.ingest import IngestReport, ingest
-from workbench.predict import Prediction, predict
+from workbench.predict import predict
 from workbench.progress import Progress
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, text_literal
+from workbench.served import Mode
 from workbench.session import Session
 from workbench.train import train
 
@@ -106,16 +111,69 @@ def run_job(session: Session, options: DemoOptions, steps: Steps, findings: Find
             note="Approved by the demo",
             progress=progress,
         )
-        findings.endpoint_name = approval.endpoint_name
+        findings.approval = approval
     with steps.run("Predict the unseen patient") as progress:
-        begin = time.monotonic()
-        prediction = predict(deployment, images[LUNG2.name], endpoint=TASK, progress=progress)
-        findings.prediction = prediction
-        findings.prediction_seconds = round(time.monotonic() - begin, 2)
-        findings.image_sets["lung2 prediction"] = prediction.segmentation.image_set_id
-        _require_primary(prediction)
+        prediction = _predict(deployment, images[LUNG2.name], findings, progress)
     with steps.run("Read the segmentation back and score it") as progress:
-        _score(session, options, patients[LUNG2.name], images[LUNG2.name], prediction, findings, progress)
+        scored = _score(
+            session, options, patients[LUNG2.name], images[LUNG2.name], prediction, findings, progress
+        )
+    serving = {one.served.mode: one.served.name for one in reversed(approval.in_service)}
+    if Mode.REAL_TIME in serving:
+        with steps.run("Ask again, in real time") as progress:
+            findings.ways.append(
+                ask_again(deployment, serving[Mode.REAL_TIME], images[LUNG2.name], prediction, progress)
+            )
+    if Mode.BATCH in serving:
+        with steps.run("Batch transform over both patients") as progress:
+            findings.batch, ways = ask_for_all(
+                deployment, serving[Mode.BATCH], list(images.values()), prediction, progress
+            )
+            findings.ways += ways
+    if "DispatchFunctionName" in deployment.stack("inference").values:
+        with steps.run("A new study arrives and is segmented") as progress:
+            study = new_study(patients[LUNG2.name].volume, options.folder / "dicom" / "arrival")
+            findings.arrival_ingest, way = arrive(deployment, study, serving[Mode.ASYNCHRONOUS], progress)
+            findings.ways.append(way)
+            findings.image_sets["new study"] = way.image_set_id
+            findings.image_sets["new study segmentation"] = way.segmentation_image_set_id
+            require_mask(deployment, way, study, mask=scored.mask, like=scored.geometry)
+            progress("its segmentation has the mask that the same pixels had in the other patient")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the first request stored, as it was read back."""
+
+    mask: Mask
+    geometry: Geometry
+
+
+def _predict(
+    deployment: Deployment, image: ImageSetRef, findings: Findings, progress: Progress
+) -> Prediction:
+    begin = time.monotonic()
+    prediction = predict(deployment, image, endpoint=TASK, progress=progress, every_seconds=0.25)
+    findings.prediction = prediction
+    findings.prediction_seconds = round(time.monotonic() - begin, 2)
+    stored = prediction.segmentation
+    findings.image_sets["lung2 prediction"] = stored.image_set_id
+    for report in prediction.reports:
+        if report.image_set_id is not None:
+            findings.image_sets[f"lung2 {report.kind}"] = report.image_set_id
+    findings.ways.append(
+        Way(
+            name="asynchronous request",
+            endpoint=TASK,
+            seconds=findings.prediction_seconds,
+            image_set_id=prediction.image_set_id,
+            segmentation_image_set_id=stored.image_set_id,
+            stored_anew=True,
+        )
+    )
+    _require_primary(prediction)
+    findings.snapshot = read_snapshot(deployment, prediction)
+    return prediction
 
 
 def _write_patients(
@@ -203,7 +261,7 @@ def _score(
     prediction: Prediction,
     findings: Findings,
     progress: Progress,
-) -> None:
+) -> Scored:
     client = session.client("medical-imaging")
     stored = healthimaging.ImageSet.open(client, image.datastore_id, image.image_set_id, image.version_id)
     [volume] = stored.volumes()
@@ -240,6 +298,7 @@ def _score(
             f"Dice is {score.dice:.4f}, below the {score.minimum} that the demo asks for.",
             advice="Look at the contours in the report; a training that diverged shows in its loss curve.",
         )
+    return Scored(mask=predicted, geometry=volume.geometry)
 
 
 def _image_set_of(report: IngestReport, files: Sequence[Path]) -> ImageSetRef:
@@ -277,8 +336,8 @@ def _require_clean(report: IngestReport) -> None:
 
 
 def _require_primary(prediction: Prediction) -> None:
-    if not prediction.segmentation.is_primary:
+    if prediction.non_primary:
         raise WorkbenchError(
-            f"The stored segmentation, image set {prediction.segmentation.image_set_id}, is not primary.",
-            advice="It does not repeat the study's attributes exactly, and DICOMweb will not show it.",
+            f"Of the stored results, image sets {', '.join(prediction.non_primary)} are not primary.",
+            advice="They do not repeat the study's attributes exactly, and DICOMweb will not show them.",
         )

@@ -55,7 +55,8 @@ def render_report(findings: Findings, steps: Sequence[StepRecord]) -> str:
     )
     training = findings.training
     catalog = findings.catalog
-    ingests = [one for one in (findings.ingest, findings.label_ingest) if one is not None]
+    reports = (findings.ingest, findings.label_ingest, findings.arrival_ingest)
+    ingests = [one for one in reports if one is not None]
     return environment.get_template(TEMPLATE).render(
         f=findings,
         ok=findings.error is None and all(step.ok for step in steps),

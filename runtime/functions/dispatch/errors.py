@@ -1,14 +1,12 @@
-"""Why an event was not dispatched. Messages carry identifiers only, so the log may have them as they are."""
+"""Why an event was not dispatched."""
 
 from __future__ import annotations
 
+from runtime.functions.batches.errors import FunctionError
 
-class DispatchError(Exception):
+
+class DispatchError(FunctionError):
     """Base of every error that the function raises on purpose."""
-
-
-class MalformedEventError(DispatchError):
-    """A message is not an image set event; failing, it reaches the dead-letter queue, where it is seen."""
 
 
 class RunUnderWayError(DispatchError):

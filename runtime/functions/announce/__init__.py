@@ -1,0 +1,1 @@
+"""Tells EventBridge what came of every asynchronous inference."""

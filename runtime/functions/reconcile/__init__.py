@@ -1,0 +1,1 @@
+"""Finds image sets whose events were lost, and dispatches them."""
