@@ -41,11 +41,15 @@ help: ## this list
 demo: environments ## the whole job on this machine; writes build/demo/report.html and build/demo/summary.json
 	$(PLATFORM_PYTHON) -m workbench.demo $(DEMO)
 
+# The acceptance tests wait more than they compute, so the platform's others run meanwhile; their report comes after.
 test: environments ## all tests
-	@status=0; \
-	$(PLATFORM_PYTHON) -m pytest $(ACCEPTANCE_TESTS) $(PYTEST) || status=1; \
+	@status=0; mkdir -p build/test; \
+	$(PLATFORM_PYTHON) -m pytest $(ACCEPTANCE_TESTS) $(PYTEST) > build/test/acceptance.log 2>&1 & acceptance=$$!; trap "kill $$acceptance" INT TERM; \
+	echo "Meanwhile the acceptance tests on deployed stacks: build/test/acceptance.log"; \
 	$(PLATFORM_PYTHON) -m pytest -n 2 --dist loadfile $(PLATFORM_TESTS) $(PYTEST) || status=1; \
-	$(MODELS_PYTHON) -m pytest $(MODELS_TESTS) $(PYTEST) || status=1; \
+	wait $$acceptance || status=1; \
+	cat build/test/acceptance.log; \
+	$(MODELS_PYTHON) -m pytest -n 2 --dist loadfile $(MODELS_TESTS) $(PYTEST) || status=1; \
 	exit $$status
 
 lint: environments ## ruff, hadolint, mypy --strict

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from constructs import IConstruct
 
-from infra.environment import AsynchronousEndpoint, BatchTransform, RealTimeEndpoint, Task, pascal_case
+from infra.environment import AsynchronousEndpoint, BatchTransform, ComponentEndpoint, Task, pascal_case
 from infra.platform import Platform
 from infra.promotion.intake import lent_objects
 from infra.studio.repairs import queue_arns
@@ -423,7 +423,12 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
     endpoints = [
         f"Endpoints/{endpoint.endpoint_name(environment.name)}"
         for endpoint in environment.inference.endpoints
-        if isinstance(endpoint, AsynchronousEndpoint | RealTimeEndpoint)
+        if not isinstance(endpoint, BatchTransform)
+    ] + [
+        f"InferenceComponents/{endpoint.component_name(environment.name, model)}"
+        for endpoint in environment.inference.endpoints
+        if isinstance(endpoint, ComponentEndpoint)
+        for model in endpoint.models
     ]
     batches = [one.name for one in environment.inference.endpoints if isinstance(one, BatchTransform)]
 

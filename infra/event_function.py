@@ -62,7 +62,8 @@ def event_function(
     key: kms.IKey,
     placement: Placement,
 ) -> lambda_.Function:
-    """Make `Log`, `Workload`, `Function` and, for a queue, `FromQueue` in `scope`.
+    """Make `Log`, `Workload`, `Function` and, for a queue, `FromQueue` in `scope`; the stack's output
+    `<Program>LogGroupName` names its log.
 
     Args:
         scope: The path that the function belongs to.
@@ -114,4 +115,7 @@ def event_function(
             max_concurrency=batches.at_a_time,
             report_batch_item_failures=True,
         ).node.add_dependency(workload.policy)
+    # Who looks for why something failed has the logs at hand, and not always Lambda: there is no way to it
+    # from within the network.
+    cdk.CfnOutput(cdk.Stack.of(scope), f"{program.name.capitalize()}LogGroupName", value=log.ref)
     return function

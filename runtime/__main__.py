@@ -24,11 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     # Holoscan repeats every exception on standard error as plain text; the server logs it once, as JSON.
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
 
+    from healthimaging.region import adopt_region
     from runtime.cuda_runtime import load_cuda_runtime
     from runtime.errors import SettingsError
     from runtime.logs import configure_logging, withhold_output
     from runtime.settings import Settings
 
+    adopt_region(os.environ)
     configure_logging()
     withhold_output()
     log = logging.getLogger("runtime")

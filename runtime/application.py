@@ -101,6 +101,7 @@ class InferenceApplication(Application):
             exchange=exchange,
             client=self._client,
             model_fingerprint=self._bundle.files.fingerprint,
+            rules=self._rules,
             name="image_set_loader",
         )
         stored = StoredResult(self, exchange=exchange, results=self._results, name="stored_result")

@@ -218,8 +218,9 @@ _SERVICE_STATUS = {
 def report(error: BaseException) -> ErrorReport:
     """Describe any exception without repeating text that might hold patient data.
 
-    Errors of this package and of ``healthimaging`` are written to be shown. An error of AWS is shown by
-    its code and operation. The text of anything else may quote attribute values: it is withheld.
+    Errors of this package and of ``healthimaging`` are written to be shown. An error of AWS is shown by its
+    code, operation and message, which names what was asked for: identifiers. The text of anything else may
+    quote attribute values: it is withheld.
     """
     if isinstance(error, InferenceError):
         return ErrorReport(

@@ -9,6 +9,15 @@ import pytest
 from cloud_under_test import CloudUnderTest, free_port
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cdk_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The CDK command line keeps its state in files of the user's home that it neither locks nor replaces at
+    once: two that start together have been seen to fail. So each process of tests has a home of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDK_HOME", str(tmp_path_factory.mktemp("cdk-home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudUnderTest]:
     """A local cloud for the whole session; tests share it, so they name their resources apart."""

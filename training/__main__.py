@@ -7,6 +7,7 @@ Exit code 0: done, or stopped by SIGTERM with everything saved. 1: failed, and t
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str], *, open_reader: OpenReader | None = None) -> 
 
 
 def _run(command: str, *, open_reader: OpenReader, stop: StopRequest) -> None:
+    from healthimaging.region import adopt_region
+
+    adopt_region(os.environ)
     if command == "train":
         training_job = TrainingJob.from_environment()
         from training.train import train

@@ -18,12 +18,12 @@ from workbench.approve import approve, mark_approved
 from workbench.cloud import DEFAULT_ROOT, cloud_down, cloud_status, cloud_up
 from workbench.command_line import Env, Json, deployment_of, reporting
 from workbench.dataset import default_sql, make_dataset
-from workbench.dead_letters_command import dead_letters
+from workbench.dead_letters.command import dead_letters
 from workbench.environment import REPOSITORY, load_environment
 from workbench.errors import WorkbenchError
 from workbench.ingest import ingest
 from workbench.output import Output
-from workbench.predict_command import predict_command
+from workbench.predicting.command import predict_command
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, table_rows
 from workbench.session import Session

@@ -8,7 +8,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from infra.data.buckets import FAILURES, PROMOTED, REQUESTS, RESPONSES, TRAINING
+from infra.data.buckets import FAILURES, NOTED, PROMOTED, REQUESTS, RESPONSES, TRAINING
 from infra.environment import AsynchronousEndpoint
 from infra.inference.alarms import ASYNCHRONOUS, METRICS, guard, of_variant
 from infra.inference.approved_model import ApprovedModel
@@ -19,7 +19,7 @@ from infra.inference.safe_updates import blue_green
 from infra.inference.scaling import follow, instances_of, only_if, wake
 from infra.inference.surroundings import Surroundings
 from infra.permissions import read_objects, write_objects
-from infra.workload import allow
+from infra.workload import allow, deny
 
 
 class Asynchronous(Construct):
@@ -63,6 +63,9 @@ class Asynchronous(Construct):
             also=(
                 *read_objects(buckets.results, REQUESTS),
                 write_objects(buckets.results, RESPONSES, FAILURES),
+                # What is noted there is asked for again by whoever replays it, and the container holds code
+                # that came with a model.
+                deny("s3:PutObject", on=[buckets.results.arn_for_objects(f"{NOTED}*")]),
                 allow("sns:Publish", on=[success.topic_arn, failure.topic_arn]),
             ),
         )

@@ -139,6 +139,15 @@ def _asynchronous(endpoint: AsynchronousEndpoint, *, name: str) -> Watched:
                 reading=expired,
                 threshold=0,
             ),
+            Watch(
+                id=f"{endpoint.logical_name}Unannounced",
+                happened=f"Endpoint {name} could not announce on its topics that requests ended: nobody "
+                "hears of their results, and of those that failed none is noted.",
+                advice="See whether the endpoint's role may publish to the topics and use their key. The "
+                "answers are in the result bucket, below responses/ and failures/.",
+                reading=undelivered,
+                threshold=0,
+            ),
             *machine_watches,
         ),
     )

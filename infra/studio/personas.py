@@ -25,7 +25,16 @@ from infra.data.buckets import (
     RESPONSES,
     Buckets,
 )
-from infra.environment import AsynchronousEndpoint, BatchTransform, Environment, Persona, RealTimeEndpoint
+from infra.environment import (
+    AsynchronousEndpoint,
+    BatchTransform,
+    ComponentEndpoint,
+    Environment,
+    MultiModelEndpoint,
+    Persona,
+    RealTimeEndpoint,
+    ServerlessEndpoint,
+)
 from infra.permissions import read_image_sets, read_objects, write_objects
 from infra.studio.repairs import repair
 from infra.workload import allow, deny
@@ -210,13 +219,22 @@ def _for_tasks(around: Surroundings, *actions: str) -> list[iam.PolicyStatement]
 
 def _predict(around: Surroundings) -> list[iam.PolicyStatement]:
     """Ask the endpoints that answer later, and those that answer at once."""
-    later, at_once = [], []
+    environment = around.environment.name
+    later, at_once, logs = [], [], []
     for endpoint in around.environment.inference.endpoints:
         match endpoint:
             case AsynchronousEndpoint():
-                later.append(endpoint.endpoint_name(around.environment.name))
-            case RealTimeEndpoint():
-                at_once.append(endpoint.endpoint_name(around.environment.name))
+                later.append(endpoint.endpoint_name(environment))
+            case RealTimeEndpoint() | MultiModelEndpoint() | ServerlessEndpoint():
+                at_once.append(endpoint.endpoint_name(environment))
+            case ComponentEndpoint():
+                at_once.append(endpoint.endpoint_name(environment))
+                logs += [
+                    f"InferenceComponents/{endpoint.component_name(environment, model)}"
+                    for model in endpoint.models
+                ]
+            case BatchTransform():
+                continue
     calls = {"sagemaker:InvokeEndpointAsync": later, "sagemaker:InvokeEndpoint": at_once}
     statements = [
         allow(action, on=[around.arn("sagemaker", "endpoint", name) for name in names])
@@ -224,7 +242,7 @@ def _predict(around: Surroundings) -> list[iam.PolicyStatement]:
         if names
     ]
     if statements:
-        statements.append(around.read_logs(*(f"Endpoints/{name}" for name in [*later, *at_once])))
+        statements.append(around.read_logs(*(f"Endpoints/{name}" for name in [*later, *at_once]), *logs))
     return statements
 
 
@@ -235,7 +253,7 @@ def _predict_in_batches(around: Surroundings) -> list[iam.PolicyStatement]:
     models = [one for one in around.environment.inference.endpoints if isinstance(one, BatchTransform)]
     if not models:
         return []
-    # As the workbench names them (workbench/batch.py).
+    # As the workbench names them (workbench/predicting/batch.py).
     jobs = [around.arn("sagemaker", "transform-job", f"{one.name[:40].rstrip('-')}-*") for one in models]
     return [
         allow(

@@ -174,9 +174,10 @@ def load_bundle(root: Path) -> Bundle:
     opened = open_bundle(root)
     files, configuration = opened.files, opened.configuration
     options = evaluator_options(configuration)
-    inferer = configuration.content("inferer", default=None)
+    # What the evaluator runs counts; that it has the usual name is the custom and no rule.
+    inferer = configuration.content("evaluator#inferer", default=None)
     if inferer is None:
-        inferer = configuration.content("evaluator#inferer", default=None) or SimpleInferer()
+        inferer = configuration.content("inferer", default=None) or SimpleInferer()
     if files.metadata.two_dimensional and not isinstance(inferer, SliceInferer):
         msg = (
             f"{files.metadata_config}: the network looks at two-dimensional images and the inferer "
@@ -186,7 +187,8 @@ def load_bundle(root: Path) -> Bundle:
     image_key = _image_key(configuration, files)
     device = torch.device(configuration.content("device", default=None) or _default_device())
     preprocessing = configuration.chain("preprocessing", "dataset#transform")
-    postprocessing = configuration.chain("postprocessing", "evaluator#postprocessing")
+    of_evaluator = "evaluator#postprocessing"
+    postprocessing = configuration.chain(of_evaluator if of_evaluator in configuration else "postprocessing")
     for chain in (preprocessing, postprocessing):
         _work_without_labels(chain)
     if _inverts_probabilities(postprocessing):
@@ -308,6 +310,9 @@ def _leave_decision_open(chain: Compose) -> None:
     chain.transforms = tuple(
         step for step in chain.transforms if not isinstance(step, AsDiscrete | AsDiscreted)
     )
+    for step in chain.transforms:
+        if isinstance(step, Compose):
+            _leave_decision_open(step)
 
 
 def _network(opened: OpenedBundle, device: torch.device) -> torch.nn.Module:

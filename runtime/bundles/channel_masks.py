@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from runtime.bundles.metadata import Channel
+from runtime.bundles.metadata import Channel, require_places
 from runtime.errors import UnsuitablePredictionError
 
 _OUT_OF_RANGE = 1e-3
@@ -52,6 +52,7 @@ def channel_masks(prediction: torch.Tensor, channels: Sequence[Channel]) -> npt.
 
 def _masks_of_channels(values: torch.Tensor, channels: Sequence[Channel]) -> torch.Tensor:
     wanted = [position for position, channel in enumerate(channels) if not channel.is_background]
+    require_places(channels)
     if bool(((values == 0) | (values == 1)).all()):
         return values[wanted] == 1
     if not bool(((values >= -_OUT_OF_RANGE) & (values <= 1 + _OUT_OF_RANGE)).all()):
@@ -70,6 +71,12 @@ def _masks_of_labels(labels: torch.Tensor, channels: Sequence[Channel]) -> torch
     segments = [channel for channel in channels if not channel.is_background]
     if len(channels) == 1:
         # One channel and no background: sigmoid and threshold, so 1 says "inside" whatever its index.
+        if not bool(((labels >= -_OUT_OF_RANGE) & (labels <= 1 + _OUT_OF_RANGE)).all()):
+            msg = (
+                "the prediction holds neither a mask nor probabilities but values from "
+                f"{labels.min():g} to {labels.max():g}: postprocessing must end on sigmoid or a threshold"
+            )
+            raise UnsuitablePredictionError(msg)
         return (labels > 0.5).unsqueeze(0)
     if any(channel.index == 0 for channel in segments):
         msg = (

@@ -16,6 +16,9 @@ from runtime.errors import BundleError
 _LOADER = frozenset({"CheckpointLoader"})
 _NETWORKS = ("@network", "@network_def")
 
+_NOT_A_WEIGHT = "num_batches_tracked"
+"""Counts batches of the training; no result depends on it (torch.nn.BatchNorm3d)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -74,7 +77,9 @@ def load_torchscript(weights: Path, device: torch.device) -> torch.nn.Module:
 def load_weights(network: torch.nn.Module, weights: Path, checkpoint: Checkpoint) -> None:
     """Load a state dictionary, or a checkpoint that holds one.
 
-    The file is read with ``weights_only``: it can hold tensors, and no code.
+    The file is read with ``weights_only``: it can hold tensors, and no code. Where the configuration says so
+    (``strict``, ``strict_shape``), it may hold more than the network, but never less: a network that stays
+    in part as random as it was made gives results that look like any other's.
 
     Raises
     ------
@@ -87,11 +92,24 @@ def load_weights(network: torch.nn.Module, weights: Path, checkpoint: Checkpoint
         raise BundleError(f"{weights}: is not a file of weights: {type(error).__name__}") from error
     state = content.get(checkpoint.member, content) if isinstance(content, Mapping) else content
     try:
+        if not (checkpoint.strict and checkpoint.strict_shape):
+            _require_all_of(network, cast(Mapping[str, Any], state), weights)
         if not checkpoint.strict_shape:
             state = copy_model_state(network, cast(Mapping[str, Any], state), inplace=False)[0]
         network.load_state_dict(state, strict=checkpoint.strict)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise BundleError(f"{weights}: does not fit network_def: {error}") from error
+
+
+def _require_all_of(network: torch.nn.Module, state: Mapping[str, Any], weights: Path) -> None:
+    random = [
+        name
+        for name, value in network.state_dict().items()
+        if (name not in state or state[name].shape != value.shape) and not name.endswith(_NOT_A_WEIGHT)
+    ]
+    if random:
+        named = ", ".join(random[:3]) + (f" and {len(random) - 3} more" if len(random) > 3 else "")
+        raise BundleError(f"{weights}: leaves {named} of network_def as random as it was made")
 
 
 def _flag(value: object) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from pydicom.sr.coding import Code
 
-from runtime.bundles.metadata import Channel
+from runtime.bundles.metadata import Channel, require_places
 from runtime.errors import UnsuitablePredictionError
 
 _OUT_OF_RANGE = 1e-3
@@ -46,12 +46,14 @@ def class_scores(
     Raises
     ------
     UnsuitablePredictionError
-        When there are more or fewer values than classes, or they are no probabilities.
+        When there are more or fewer values than classes, it is not known which is which, or they are no
+        probabilities.
     """
     values = vector.detach().as_subclass(torch.Tensor).cpu().double().flatten().tolist()
     if len(values) != len(channels):
         msg = f"the network gives {len(values)} values for the {len(channels)} classes of channel_def"
         raise UnsuitablePredictionError(msg)
+    require_places(channels)
     if not all(-_OUT_OF_RANGE <= value <= 1 + _OUT_OF_RANGE for value in values):
         msg = (
             f"the classes' values run from {min(values):g} to {max(values):g}, which are no probabilities: "

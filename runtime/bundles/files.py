@@ -35,8 +35,8 @@ class BundleFiles:
     """SHA-256 of the weights file, hexadecimal."""
 
     fingerprint: str
-    """SHA-256 over every file of the folder but documents, by name and content: all of the bundle that a
-    result can depend on, since a configuration may refer to any of them."""
+    """SHA-256 over the weights, wherever they lie, and every file of the folder but documents, by name and
+    content: all of the bundle that a result can depend on, since a configuration may refer to any of them."""
 
     is_torchscript: bool
     """Whether ``weights`` holds the network itself."""
@@ -111,7 +111,7 @@ def open_bundle(root: Path) -> OpenedBundle:
         metadata=metadata,
         weights=weights,
         sha256=digest,
-        fingerprint=_fingerprint(root),
+        fingerprint=_fingerprint(root, digest),
         is_torchscript=_is_torchscript(weights),
     )
     return OpenedBundle(files=files, configuration=configuration, checkpoint=checkpoint)
@@ -159,8 +159,8 @@ def _require_recorded_weights(provenance: Path, weights: Path, digest: str) -> N
         raise BundleError(f"{weights}: is not the file that {provenance.name} records: SHA-256 {digest}")
 
 
-def _fingerprint(root: Path) -> str:
-    parts = []
+def _fingerprint(root: Path, weights_digest: str) -> str:
+    parts = [weights_digest]
     for file in sorted(root.rglob("*")):
         place = file.relative_to(root)
         if (

@@ -7,7 +7,7 @@ public model zoo write.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from runtime.bundles.task import Task
-from runtime.errors import BundleError
+from runtime.errors import BundleError, UnsuitablePredictionError
 
 BACKGROUND = "background"
 """Channel name that stands for "none of the others"; it never becomes a segment."""
@@ -50,6 +50,26 @@ class BundleMetadata:
 
     channels: tuple[Channel, ...]
     """By index: the segments, or the classes."""
+
+
+def require_places(channels: Sequence[Channel]) -> None:
+    """Make sure that the numbers of ``channel_def`` say which of a network's output channels is which.
+
+    Labels may leave numbers out; channels are counted, from 0 or, where ``channel_def`` has no background, 1.
+
+    Raises
+    ------
+    UnsuitablePredictionError
+        When numbers are left out or used twice: every name after the gap would be a guess.
+    """
+    numbers = [channel.index for channel in channels]
+    first = numbers[0]
+    if first > 1 or numbers != list(range(first, first + len(numbers))):
+        msg = (
+            f"channel_def numbers its entries {', '.join(map(str, numbers))}, and the network gives "
+            f"{len(numbers)} channels: it must number them from 0 without gaps"
+        )
+        raise UnsuitablePredictionError(msg)
 
 
 def read_metadata(file: Path) -> BundleMetadata:

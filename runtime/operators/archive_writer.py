@@ -39,4 +39,7 @@ class ArchiveWriter(Operator):
             series_instance_uid=source.volume.series_instance_uid,
             headers=source.headers,
         )
-        op_output.emit(StoredResultObject(series=series, volume=source.volume, found=found), "stored")
+        op_output.emit(
+            StoredResultObject(series=series, grid=source.volume.geometry, volume=source.volume, found=found),
+            "stored",
+        )

@@ -19,7 +19,7 @@ class Exchange:
 
     request: ImageSetInput
     result: Result | None = None
-    failure: Exception | None = None
+    failure: BaseException | None = None
     """What an operator raised; nothing after it has run (`runtime.operators.faults`)."""
     volume: VolumeFigures | None = None
     """Of the volume that was segmented; None while there is none, and where the archive has the result."""

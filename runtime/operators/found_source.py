@@ -12,6 +12,7 @@ from runtime.operators.faults import reported
 from runtime.operators.messages import FoundResult, StoredResultObject
 from runtime.operators.series_rules import SeriesRule
 from runtime.operators.series_selection import select
+from runtime.operators.volume_loader import planned
 
 
 class FoundSource(Operator):
@@ -34,5 +35,7 @@ class FoundSource(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         message: FoundResult = op_input.receive("incomplete")
         with self._exchange.phase("select"):
-            series = select(message.opened, self._rules)
-        op_output.emit(StoredResultObject(series=series, volume=None, found=message.found), "stored")
+            series, grid = planned(select(message.opened, self._rules))
+        op_output.emit(
+            StoredResultObject(series=series, grid=grid, volume=None, found=message.found), "stored"
+        )

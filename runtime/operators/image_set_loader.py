@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
@@ -11,6 +13,8 @@ from runtime.errors import SourceNotPrimaryError
 from runtime.operators.exchange import Exchange
 from runtime.operators.faults import reported
 from runtime.operators.messages import OpenedImageSet
+from runtime.operators.series_rules import SeriesRule
+from runtime.operators.series_selection import select
 from runtime.results.identity import ResultIdentity
 
 
@@ -24,11 +28,13 @@ class ImageSetLoader(Operator):
         exchange: Exchange,
         client: Any,
         model_fingerprint: str,
+        rules: Sequence[SeriesRule],
         **kwargs: Any,
     ) -> None:
         self._exchange = exchange
         self._client = client
         self._model_fingerprint = model_fingerprint
+        self._rules = tuple(rules)
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -47,9 +53,25 @@ class ImageSetLoader(Operator):
                     "conflict with those of its study, so a segmentation could not be shown beside it"
                 )
                 raise SourceNotPrimaryError(msg)
-        identity = ResultIdentity(
-            image_set_id=image_set.ref.image_set_id,
-            version_id=image_set.ref.version_id,
-            model_fingerprint=self._model_fingerprint,
-        )
-        op_output.emit(OpenedImageSet(image_set=image_set, identity=identity), "opened")
+            opened = identified(image_set, model_fingerprint=self._model_fingerprint, rules=self._rules)
+        op_output.emit(opened, "opened")
+
+
+def identified(image_set: ImageSet, *, model_fingerprint: str, rules: Sequence[SeriesRule]) -> OpenedImageSet:
+    """Give an image set the identity of its result: that of the chosen series, if there are several.
+
+    Raises
+    ------
+    NoMatchingSeriesError, SeveralMatchingSeriesError
+        When there are several, as `runtime.operators.series_rules.select_series`.
+    """
+    identity = ResultIdentity(
+        image_set_id=image_set.ref.image_set_id,
+        version_id=image_set.ref.version_id,
+        model_fingerprint=model_fingerprint,
+    )
+    opened = OpenedImageSet(image_set=image_set, identity=identity)
+    if len(image_set.metadata.series) == 1:
+        return opened
+    chosen = select(opened, rules).series_instance_uid
+    return replace(opened, identity=replace(identity, source_series=chosen))

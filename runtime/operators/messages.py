@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from healthimaging import ImageSet, Volume
+from healthimaging import Geometry, ImageSet, Volume
 from runtime.bundles.class_scores import ClassScore
 from runtime.results.identity import ResultIdentity
 from runtime.results.results import Found
@@ -77,6 +77,9 @@ class StoredResultObject:
     """The object that a result is, as the archive holds it, and what its reports are made of."""
 
     series: SelectedSeries
+    """With the headers of the volume's instances alone, in the order of its slices."""
+    grid: Geometry
+    """Of the volume."""
     volume: Volume | None
     """None where the result was in the archive already: it is read when a report needs it."""
     found: Found

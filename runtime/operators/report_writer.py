@@ -10,7 +10,7 @@ from runtime.bundles.bundle import Bundle
 from runtime.operators.exchange import Exchange
 from runtime.operators.faults import reported
 from runtime.operators.messages import StoredResultObject
-from runtime.operators.volume_loader import load_grid, load_volume
+from runtime.operators.volume_loader import load_volume
 from runtime.reports.derived import Derived, derive
 from runtime.results.outputs import Output
 from runtime.results.results import Results
@@ -49,7 +49,7 @@ class ReportWriter(Operator):
                     missing,
                     segmentation=found.primary.dataset,
                     source=message.series.headers,
-                    grid=load_grid(message.series) if volume is None else volume.geometry,
+                    grid=message.grid,
                     volume=volume,
                     model=self._bundle.identity,
                     result=opened.identity,

@@ -46,7 +46,7 @@ class SegmentationWriter(Operator):
                 sop_instance_uid=identity.sop_instance_uid,
                 series_number=SEGMENTATION_SERIES_NUMBER,
                 series_description=series_description(model),
-                algorithm_name=model.name,
+                algorithm_name=model.name[:64],
                 algorithm_version=algorithm_version(model),
                 manufacturer=MANUFACTURER,
                 manufacturer_model_name=model.name[:64],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from monai.deploy.core import Operator, OperatorSpec
+from pydicom import Dataset
 
 from healthimaging import Geometry, Volume
 from healthimaging.errors import VolumeError
@@ -40,8 +43,8 @@ def load_volume(selected: SelectedSeries) -> Volume:
     return only_volume(selected.opened.image_set.volumes(series_instance_uid=selected.series_instance_uid))
 
 
-def load_grid(selected: SelectedSeries) -> Geometry:
-    """The grid of the volume that `load_volume` gives, from the header alone.
+def planned(selected: SelectedSeries) -> tuple[SelectedSeries, Geometry]:
+    """The instances of the volume that `load_volume` gives, and its grid, from the header alone.
 
     Raises:
         VolumeError: The series holds several volumes.
@@ -51,7 +54,17 @@ def load_grid(selected: SelectedSeries) -> Geometry:
     if len(plans) != 1:
         msg = f"The series holds {len(plans)} volumes, a model takes one volume of one quantity"
         raise VolumeError(msg, series_instance_uid=selected.series_instance_uid)
-    return plans[0].stack.geometry
+    uids = [instance.sop_instance_uid for instance, _ in plans[0].frames]
+    return replace(selected, headers=headers_of(selected, uids)), plans[0].stack.geometry
+
+
+def headers_of(selected: SelectedSeries, instance_uids: Iterable[str]) -> tuple[Dataset, ...]:
+    """The headers of a volume's instances in the order of its slices: a series may hold more than them.
+
+    A multi-frame instance repeats among the slices; it is one source all the same.
+    """
+    headers = {str(header.SOPInstanceUID): header for header in selected.headers}
+    return tuple(headers[uid] for uid in dict.fromkeys(instance_uids))
 
 
 class VolumeLoader(Operator):
@@ -78,8 +91,6 @@ class VolumeLoader(Operator):
         self._exchange.volume = VolumeFigures(
             modality=volume.modality, slices=volume.array.shape[0], spacing=volume.geometry.spacing
         )
-        headers = {str(header.SOPInstanceUID): header for header in selected.headers}
-        # A multi-frame instance repeats among the slices; it is one source all the same.
-        ordered = tuple(headers[uid] for uid in dict.fromkeys(volume.instance_uids))
-        source = SourceVolume(opened=selected.opened, volume=volume, headers=ordered)
+        headers = headers_of(selected, volume.instance_uids)
+        source = SourceVolume(opened=selected.opened, volume=volume, headers=headers)
         op_output.emit(source, "source")

@@ -1,8 +1,8 @@
 """The UIDs of a result, derived from what was computed instead of drawn at random.
 
-The same image set version given to the same model has the same SeriesInstanceUID and SOPInstanceUID for each
-object that is made of it, wherever and whenever it is computed: a repeated request finds the stored objects
-instead of adding others.
+The same image set version (of several series: the same one) given to the same model has the same
+SeriesInstanceUID and SOPInstanceUID for each object that is made of it, wherever and whenever it is computed:
+a repeated request finds the stored objects instead of adding others.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class ResultIdentity:
     image_set_id: str
     version_id: str
     model_fingerprint: str
+    source_series: str | None = None
+    """SeriesInstanceUID of what was looked at, where the image set holds several series: other rules choose
+    another, whose result is another. None where there is nothing to choose."""
 
     @property
     def series_instance_uid(self) -> str:
@@ -65,7 +68,8 @@ class ResultIdentity:
         return _uid(f"device/{self.model_fingerprint}")
 
     def _uid(self, level: str) -> str:
-        return _uid("/".join((self.image_set_id, self.version_id, self.model_fingerprint, level)))
+        source = () if self.source_series is None else (self.source_series,)
+        return _uid("/".join((self.image_set_id, self.version_id, *source, self.model_fingerprint, level)))
 
 
 def _uid(name: str) -> str:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 from runtime.errors import InferenceError, QueueFullError, StoppingError
@@ -55,8 +56,13 @@ class Job:
         self._is_abandoned = True
         self.answer.cancel()
 
+    def begin(self) -> bool:
+        """Say that it is worked on from now on; False when nobody waits for it any more."""
+        return not self.answer.done() and self.answer.set_running_or_notify_cancel()
+
     def fail(self, error: Exception) -> None:
-        if not self.answer.done():
+        # Its caller may leave at this moment, in another thread: then there is nobody to tell.
+        with suppress(InvalidStateError):
             self.answer.set_exception(error)
 
 
@@ -101,17 +107,20 @@ class FairQueue:
             self._condition.notify_all()
 
     def take(self) -> Job | None:
-        """Wait for the next job and make it the running one; None when all is done and no more accepted."""
+        """Begin the next job that somebody wants; None when all is done and no more accepted."""
         with self._condition:
-            self._condition.wait_for(lambda: self._turns or self._refusal is not None)
-            if not self._turns:
-                return None
-            lane = self._turns.popleft()
-            job = lane.waiting.popleft()
-            if lane.waiting:
-                self._turns.append(lane)
-            self._running = (lane, job)
-            return job
+            while True:
+                self._condition.wait_for(lambda: self._turns or self._refusal is not None)
+                if not self._turns:
+                    return None
+                lane = self._turns.popleft()
+                job = lane.waiting.popleft()
+                if lane.waiting:
+                    self._turns.append(lane)
+                # Before another thread can answer it with an error: that would be no job to begin.
+                if job.begin():
+                    self._running = (lane, job)
+                    return job
 
     def finish(self, job: Job, settle: Callable[[], None]) -> None:
         """End the running job: its place is free before its caller knows, whose next request may need it."""

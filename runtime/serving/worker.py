@@ -77,9 +77,7 @@ class Worker:
 
     def _do(self, job: Job) -> None:
         settle: Callable[[], None]
-        if job.answer.done() or not job.answer.set_running_or_notify_cancel():
-            settle = _nothing
-        elif job.is_expired:
+        if job.is_expired:
             msg = "the request waited longer than its caller does (InvocationTimeoutSeconds)"
             settle = functools.partial(job.fail, RequestExpiredError(msg))
         else:
@@ -105,7 +103,3 @@ class Worker:
                     },
                 )
             return functools.partial(job.fail, verdict.error)
-
-
-def _nothing() -> None:
-    """A job that nobody waits for has nothing to settle."""

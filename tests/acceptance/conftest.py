@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,15 @@ from workbench.ingest import ingest
 from workbench.progress import silent
 from workbench.provision import bootstrap, deploy
 from workbench.session import Session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_assembly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The CDK command line locks the folder that it writes to: a second one at work in this checkout, of a
+    person or of another test run, must not meet this one's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDK_OUTPUT", str(tmp_path_factory.mktemp("assembly")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from role_world import RoleWorld
 
 from healthimaging.reference import ImageSetRef
 from workbench.approve import mark_approved
-from workbench.batch import predict_batch
 from workbench.dataset import default_sql, make_dataset
-from workbench.dead_letters import list_dead_letters, replay_dead_letters
+from workbench.dead_letters.letters import list_dead_letters, replay_dead_letters
 from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.ingest import ingest
 from workbench.log_tail import TRAINING_JOBS, endpoint_log_group, log_tail
-from workbench.predict import predict
+from workbench.predicting.batch import predict_batch
+from workbench.predicting.predict import predict
 from workbench.query import query
 from workbench.show import show
 

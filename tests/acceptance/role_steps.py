@@ -16,7 +16,7 @@ from role_world import RoleWorld
 
 from healthimaging.reference import ImageSetRef
 from workbench.ingest import ingest
-from workbench.predict import predict
+from workbench.predicting.predict import predict
 
 Step = Callable[[RoleWorld], object]
 

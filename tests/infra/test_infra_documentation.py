@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -25,7 +26,7 @@ from infra.environment import Delivery, Environment
 from infra.repository import ROOT
 
 DEPLOY, SECURITY, README = (ROOT / name for name in ("docs/deploy.md", "docs/security.md", "README.md"))
-PAGES = [DEPLOY, SECURITY, README]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CDK = ROOT / "node_modules" / ".bin" / "cdk"
 
 PARAGRAPHS = {
@@ -98,6 +99,18 @@ def test_every_test_that_is_named_exists() -> None:
     assert not [f"{file}::{name}" for file, name in named if name not in functions(file)]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_module_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`([\w./]+\.\w+)`", page.read_text(encoding="utf-8"))
+    packages = "benchmarks|healthimaging|infra|local|notebooks|runtime|tests|training|workbench"
+    for name in named:
+        if re.match(rf"({packages})/", name):
+            # The page on security names files of the infrastructure from there.
+            assert (ROOT / name).exists() or (ROOT / "infra" / name).exists(), name
+        elif re.match(r"(healthimaging|workbench)\.", name) and not (ROOT / name).exists():
+            assert pkgutil.resolve_name(name), name
+
+
 def test_every_control_names_what_proves_it() -> None:
     controls = [row for row in rows(section(SECURITY, "The controls")) if row[0].startswith("164.")]
     for row in controls:
@@ -117,7 +130,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), README], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in _LINK.findall(text):

@@ -14,7 +14,7 @@ import pytest
 from aws_cdk import assertions
 from infra_assembly import Assembly, Resource
 
-from infra.data.buckets import DISPATCHED
+from infra.data.buckets import DISPATCHED, FAILURES, NOTED
 from infra.environment import Environment, Rule, load_environment
 from infra.platform import Platform
 from infra.repository import ROOT
@@ -287,3 +287,17 @@ def test_without_rules_there_is_no_event_path(platform_of: Callable[[Environment
     assert inference.reconciliation is None
     # What people ask endpoints for is announced in any case.
     assert inference.announcements is not None
+
+
+def test_only_the_announce_function_notes_failures(assembly: Assembly) -> None:
+    """A note names the request that is sent when somebody replays it: an endpoint, and whose images."""
+    for name, policy in assembly.resources("AWS::IAM::ManagedPolicy"):
+        if name.startswith("inference/Announce"):
+            continue
+        written: dict[str, str] = {"Allow": "", "Deny": ""}
+        for one in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if "s3:PutObject" in one["Action"]:
+                written[one["Effect"]] += json.dumps(one["Resource"])
+        assert NOTED not in written["Allow"], name
+        if f"/{FAILURES}*" in written["Allow"]:
+            assert f"/{NOTED}*" in written["Deny"], name

@@ -632,3 +632,32 @@ def test_a_role_is_for_one_endpoint_and_has_what_its_mode_needs(modes: Assembly)
     assert guarded == {"LungSegmentation", "LungNow", "RareModels", "Organs"}
     for name, allowed in actions.items():
         assert "logs:CreateLogGroup" not in allowed, name
+
+
+def test_the_integrator_may_ask_in_every_mode_that_answers_at_once(
+    modes: Assembly, environment: Environment
+) -> None:
+    """`monai-aws predict --endpoint` offers all of them; after a failure it reads the container's log."""
+    statements = [
+        statement
+        for name, policy in modes.resources("AWS::IAM::ManagedPolicy")
+        if name.startswith("studio/ClinicalIntegrator")
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
+
+    def places(action: str) -> str:
+        return json.dumps([one["Resource"] for one in statements if action in one["Action"]])
+
+    asked, read = places("sagemaker:InvokeEndpoint"), places("logs:GetLogEvents")
+    names = {
+        endpoint.mode: endpoint.endpoint_name(environment.name)
+        for endpoint in environment.inference.endpoints
+        if not isinstance(endpoint, endpoints.BatchTransform)
+    }
+    assert set(names) == {
+        "asynchronous", "real-time", "multi-model", "inference-components", "serverless",
+    }  # fmt: skip
+    for name in names.values():
+        assert f":endpoint/{name}" in asked
+        assert f":log-group:/aws/sagemaker/Endpoints/{name}:*" in read
+    assert "/aws/sagemaker/InferenceComponents/monai-dev-organs-lung-segmentation-g5-12xlarge:*" in read

@@ -552,3 +552,13 @@ def test_the_budget_is_that_of_the_file(synthesize: Callable[[str], Assembly], e
         ]
     everybody = [("SNS", "topic"), *(("EMAIL", address) for address in notices.emails)]
     assert told == {("FORECASTED", 80): everybody, ("ACTUAL", 100): everybody}
+
+
+def test_what_an_asynchronous_endpoint_cannot_tell_is_an_alarm(assembly: Assembly) -> None:
+    """Topics are how results are announced and failures noted: their silence has to be heard of elsewhere."""
+    watched = {
+        (properties.get("MetricName"), properties.get("Threshold"))
+        for name, properties in alarms(assembly)
+        if name.startswith("observability/")
+    }
+    assert {("NotificationFailures", 0), ("ExpiredRequests", 0), ("InvocationFailures", 0)} <= watched

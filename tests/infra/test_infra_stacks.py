@@ -21,7 +21,7 @@ OUTPUTS = {
     "network": {"VpcId", "SubnetIds", "WorkloadSecurityGroupId"},
     "catalog": {
         "DatabaseName", "WorkgroupName", "CatalogBucketName", "IndexFunctionName", "IndexQueueUrl",
-        "IndexDeadLetterQueueUrl",
+        "IndexDeadLetterQueueUrl", "IndexLogGroupName",
     },
     "training": {
         "LungSegmentationPipelineName", "LungSegmentationModelPackageGroupName",
@@ -30,8 +30,9 @@ OUTPUTS = {
     "inference": {
         "LungSegmentationEndpointName", "SuccessTopicArn", "FailureTopicArn",
         "DispatchFunctionName", "DispatchQueueUrl", "DispatchDeadLetterQueueUrl",
-        "ReconcileFunctionName",
+        "DispatchLogGroupName", "ReconcileFunctionName", "ReconcileLogGroupName",
         "AnnounceFunctionName", "AnnounceQueueUrl", "AnnounceDeadLetterQueueUrl",
+        "AnnounceLogGroupName",
     },
     "observability": {
         "ArrivalsDashboardName", "InferenceDashboardName", "OperationsDashboardName", "FailureQueueUrl",

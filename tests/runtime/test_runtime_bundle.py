@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
+from monai.transforms import KeepLargestConnectedComponentd
 from synthetic_bundle import changed, inference_config, metadata, write_bundle, write_checkpoint_bundle
 
 from runtime.bundles.bundle import Bundle, load_bundle, warm_up
@@ -44,6 +45,22 @@ def test_identity_and_fingerprint(bundle_directory: Path, tmp_path: Path) -> Non
     (tmp_path / "docs" / "README.md").write_text("read me")
     assert read_bundle_files(tmp_path).fingerprint == last
     assert read_bundle_files(tmp_path).sha256 == files.sha256
+
+
+def test_weights_are_part_of_the_fingerprint_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "eval").mkdir()
+    fingerprints = set()
+    for seed in (1, 2):
+        write_checkpoint_bundle(
+            tmp_path,
+            channels=LUNG,
+            network=UNET | {"out_channels": 2},
+            weights="../eval/best.pt",
+            seed=seed,
+        )
+        fingerprints.add(read_bundle_files(tmp_path).fingerprint)
+    assert len(fingerprints) == 2
 
 
 def test_weights_must_be_those_that_were_recorded(tmp_path: Path) -> None:
@@ -97,7 +114,7 @@ def test_torchscript_under_any_name(tmp_path: Path) -> None:
     warm_up(load_bundle(tmp_path))
 
 
-def test_weights_of_another_network_are_refused_unless_the_configuration_allows_it(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused_whatever_the_configuration_allows(tmp_path: Path) -> None:
     write_checkpoint_bundle(tmp_path, channels=LUNG, network=UNET | {"out_channels": 2})
     file = tmp_path / "configs" / "inference.json"
     config = json.loads(file.read_text())
@@ -108,7 +125,24 @@ def test_weights_of_another_network_are_refused_unless_the_configuration_allows_
     config["handlers"][0]["strict_shape"] = "False"
     config["handlers"][0]["strict"] = False
     file.write_text(json.dumps(config))
-    load_bundle(tmp_path)
+    with pytest.raises(BundleError, match=r"leaves .*weight.* of network_def as random as it was made"):
+        load_bundle(tmp_path)
+    # What is allowed is a file that holds more than the network has.
+    config["network_def"]["out_channels"] = 2
+    file.write_text(json.dumps(config))
+    weights = tmp_path / "models" / "model.pt"
+    content = torch.load(weights, weights_only=True)
+    torch.save({"model": content["model"] | {"auxiliary.weight": torch.zeros(1)}}, weights)
+    for allowed in ({"strict": False}, {"strict": False, "strict_shape": False}):
+        config["handlers"][0] |= {"strict_shape": True} | allowed
+        file.write_text(json.dumps(config))
+        loaded = load_bundle(tmp_path).network.state_dict()
+        assert loaded
+        assert all(torch.equal(value, content["model"][name]) for name, value in loaded.items())
+    # Names of a network that was trained on several GPUs fit nothing.
+    torch.save({"model": {f"module.{name}": value for name, value in content["model"].items()}}, weights)
+    with pytest.raises(BundleError, match="as random as it was made"):
+        load_bundle(tmp_path)
 
 
 def test_weights_hold_no_code(tmp_path: Path) -> None:
@@ -127,6 +161,19 @@ def test_what_the_evaluator_adds(tmp_path: Path) -> None:
     assert isinstance(bundle.inferer, SimpleInferer)
     assert not bundle.mixed_precision
     assert bundle.autocast == {"dtype": torch.bfloat16}
+
+
+def test_what_the_evaluator_runs_counts_and_not_what_has_the_usual_name(tmp_path: Path) -> None:
+    config = inference_config()
+    config["evaluator"] |= {"postprocessing": "@with_largest", "inferer": "@whole"}
+    largest = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"}
+    steps = [*config["postprocessing"]["transforms"], largest]
+    config["with_largest"] = {"_target_": "Compose", "transforms": steps}
+    config["whole"] = {"_target_": "SimpleInferer"}
+    bundle = load_bundle(write_bundle(tmp_path, config=config))
+    assert isinstance(bundle.postprocessing.transforms[-1], KeepLargestConnectedComponentd)
+    assert type(bundle.inferer) is SimpleInferer
+    warm_up(bundle)
 
 
 def test_metadata_in_yaml(tmp_path: Path) -> None:

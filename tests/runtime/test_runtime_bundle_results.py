@@ -23,6 +23,9 @@ from runtime.errors import BundleError, UnsuitablePredictionError
 
 ORGANS = tuple(Channel(index=index, name=name) for index, name in enumerate(("background", "liver", "tumor")))
 FINDINGS = tuple(Channel(index=index, name=name) for index, name in enumerate(("Tumor core", "Whole tumor")))
+GAP = tuple(
+    Channel(index=index, name=name) for index, name in ((0, "background"), (1, "liver"), (3, "tumor"))
+)
 SHAPE = (2, 3, 4)
 
 
@@ -61,6 +64,9 @@ def _present(prediction: torch.Tensor, channels: tuple[Channel, ...]) -> list[bo
         ((0.2,), (Channel(index=1, name="lung"),), [False]),
         # channel_def without an entry for 0: what has no label is background.
         ((2.0,), (Channel(index=1, name="liver"), Channel(index=2, name="tumor")), [False, True]),
+        ((0.2, 0.7), (Channel(index=1, name="liver"), Channel(index=2, name="tumor")), [False, True]),
+        # Labels are told by their numbers, which may leave some out.
+        ((3.0,), GAP, [False, True]),
     ],
 )
 def test_masks(prediction: tuple[float, ...], channels: tuple[Channel, ...], wanted: list[bool]) -> None:
@@ -79,6 +85,13 @@ def test_axes_become_dicoms() -> None:
         ((7.0,), ORGANS, r"labels \[7.0\] that channel_def does not name"),
         ((-3.0, 9.0, 1.0), ORGANS, "neither masks nor probabilities but values from -3 to 9"),
         ((1.0,), FINDINGS, "gives label 0 a name that is not background"),
+        # One channel without a background: what a network gives before its sigmoid is no mask.
+        ((2.5,), (Channel(index=0, name="lung"),), "neither a mask nor probabilities but values from 2.5"),
+        ((-4.0,), (Channel(index=1, name="lung"),), "neither a mask nor probabilities"),
+        ((math.nan,), (Channel(index=0, name="lung"),), "neither a mask nor probabilities"),
+        # Which of three channels is number 3?
+        ((0.1, 0.2, 0.7), GAP, "channel_def numbers its entries 0, 1, 3"),
+        ((0.0, 0.0, 1.0), GAP, "channel_def numbers its entries 0, 1, 3"),
     ],
 )
 def test_no_masks(prediction: tuple[float, ...], channels: tuple[Channel, ...], message: str) -> None:
@@ -109,6 +122,11 @@ def test_scores_are_named_and_coded() -> None:
 def test_no_scores(vector: list[float], message: str) -> None:
     with pytest.raises(UnsuitablePredictionError, match=message):
         class_scores(torch.tensor(vector), ORGANS, {})
+
+
+def test_scores_of_classes_whose_places_are_not_known() -> None:
+    with pytest.raises(UnsuitablePredictionError, match="channel_def numbers its entries 0, 1, 3"):
+        class_scores(torch.tensor([0.2, 0.2, 0.6]), GAP, {})
 
 
 CLASSES = {"0": "background", "1": "tumor", "2": "something else"}
@@ -149,8 +167,12 @@ ON_DEVICE = {"_target_": "ToTensord", "keys": ["pred", "label"]}
 
 
 @pytest.mark.parametrize("activation", [SOFTMAX, SIGMOID])
-def test_a_classification_gives_probabilities(activation: dict[str, object], tmp_path: Path) -> None:
-    bundle = load_bundle(_classification(tmp_path, activation, DECISION, ON_DEVICE))
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_classification_gives_probabilities(
+    activation: dict[str, object], nested: bool, tmp_path: Path
+) -> None:
+    decision = {"_target_": "Compose", "transforms": [DECISION]} if nested else DECISION
+    bundle = load_bundle(_classification(tmp_path, activation, decision, ON_DEVICE))
     assert bundle.task is Task.CLASSIFICATION
     warm_up(bundle)
     phases: list[str] = []

@@ -43,12 +43,13 @@ LOST_FRAME = FrameUnavailableError(
     "gone", code="InternalServerException", image_set_id="0" * 32, sop_instance_uid="1.2", frame_number=1
 )
 
-FAULTS: list[tuple[Any, str, Exception]] = [
+FAULTS: list[tuple[Any, str, BaseException]] = [
     (image_set_loader.ImageSet, "open", NETWORK),
     (Results, "find", NETWORK),
     (series_selection, "select", NoMatchingSeriesError("none")),
     (volume_loader, "load_volume", LOST_FRAME),
     (bundle_inference, "channel_masks", UnsuitablePredictionError("not finite")),
+    (bundle_inference, "load_metatensor", SystemExit(3)),
     (segmentation_writer, "write_segmentation", MemoryError()),
     (ResultArchive, "_send", StoreRefusedError("refused")),
     (report_writer, "derive", ZeroDivisionError()),
@@ -71,7 +72,7 @@ def archive(cloud: Any) -> Archive:
     return Archive(client=client, datastore_id=datastore_id)
 
 
-def _failing(error: Exception) -> Callable[..., Any]:
+def _failing(error: BaseException) -> Callable[..., Any]:
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 

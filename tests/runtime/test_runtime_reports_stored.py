@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import nibabel
 import numpy as np
 import pytest
 from inferring import BUCKET, Classifier, start_container
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from reported import needs_dciodvfy, require_conformity
 from running_endpoint import Archive
 from synthetic_patient import Patient, make_patient
@@ -26,6 +31,7 @@ from runtime.bundles.class_scores import ClassScore
 from runtime.errors import NoMatchingSeriesError, SeveralMatchingSeriesError, StoreRefusedError
 from runtime.functions.dispatch.images import candidate_series
 from runtime.reports.classification_report import class_probabilities
+from runtime.reports.drawing import HEIGHT, WIDTH
 from runtime.results.answer import Result, to_document
 from runtime.results.archive import ResultArchive
 from runtime.results.outputs import Output
@@ -74,6 +80,17 @@ def _series_of_results(result: Result) -> list[str]:
     return named if result.segmentation is None else [result.segmentation.series_instance_uid, *named]
 
 
+def _volumes(report: Dataset) -> dict[str, float]:
+    """What highdicom reads in a measurement report: ml by segment."""
+    found = {}
+    content: Any = highdicom.sr.EnhancedSR.from_dataset(report).content
+    for group in content.get_volumetric_roi_measurement_groups():
+        (measurement,) = group.get_measurements(name=codes.SCT.Volume)
+        assert measurement.unit.value == "ml"
+        found[str(group.tracking_identifier)] = float(measurement.value)
+    return found
+
+
 def _without_seconds(result: Result) -> Any:
     return {**to_document(result), "seconds": None}
 
@@ -103,6 +120,8 @@ def test_everything_is_stored_beside_the_source_once(
     (volume,) = archive.read(image_set_id).volumes()
     mask = read_segmentation(datasets["SEG"], volume.geometry).array[0]
     assert 0.02 < mask.mean() < 0.98
+    assert _volumes(datasets["SR"]) == {one.label: one.volume_ml for one in result.segments}
+    assert datasets["OT"].pixel_array.shape == (HEIGHT, WIDTH, 3)
     nifti = result.reports[2]
     assert (nifti.series_instance_uid, nifti.image_set_id, nifti.is_primary) == (None, None, None)
     assert nifti.s3_uri is not None
@@ -145,6 +164,34 @@ def test_an_output_that_is_switched_on_later_is_added(
     assert "network" not in drawn.seconds
     for series in _series_of_results(drawn):
         _stored(archive, series)
+
+
+def test_what_is_added_later_refers_to_what_was_segmented(
+    cloud: Any, archive: Archive, bundle: Bundle
+) -> None:
+    """The series holds more than its volume: a capture without a place."""
+    made = make_patient("KILO-9", seed=9, shape=(12, 36, 32))
+    capture = copy.deepcopy(made.datasets[0])
+    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    capture.SOPInstanceUID = capture.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    capture.InstanceNumber = 99
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+        delattr(capture, keyword)
+    image_set_id = archive.store(replace(made, datasets=[capture, *made.datasets]))
+    assert len(archive.read(image_set_id).metadata.instances) == 13
+    first = start_container(cloud, bundle).infer(archive, image_set_id)
+    result = start_container(cloud, bundle, outputs=[REPORT]).infer(archive, image_set_id)
+    assert "network" not in result.seconds
+    assert first.segmentation is not None
+    _, report = _stored(archive, result.reports[0].series_instance_uid)
+    referenced = {
+        item.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    segmented = {one.SOPInstanceUID for one in made.datasets}
+    assert referenced == segmented | {first.segmentation.sop_instance_uid}
 
 
 def test_a_crash_between_two_stores_is_made_up_for(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from runtime.errors import (
     SettingsError,
     SeveralMatchingSeriesError,
 )
+from runtime.operators.image_set_loader import identified
 from runtime.operators.series_rules import SeriesRule, select_series
 from runtime.results.identity import ResultIdentity
 from runtime.serving.request import MAXIMUM_INPUTS, parse_request
@@ -95,6 +100,38 @@ def test_identity_depends_on_everything_and_nothing_else() -> None:
     assert identity.series_instance_uid == "2.25.34206854231467391057608817293539801556"
 
 
+def _image_set(*series: str) -> Any:
+    def header(uid: str) -> Dataset:
+        made = Dataset()
+        made.SeriesInstanceUID, made.Modality, made.NumberOfFrames = uid, "CT", 9
+        made.SeriesDescription = f"series {uid}"
+        return made
+
+    return SimpleNamespace(
+        ref=SimpleNamespace(image_set_id=SET, version_id="1"),
+        metadata=SimpleNamespace(series=dict.fromkeys(series)),
+        datasets=lambda *, pixels: [header(uid) for uid in series],
+    )
+
+
+def test_other_rules_never_find_the_result_of_another_series() -> None:
+    """An image set of several series: what the archive holds of one is no answer for the other."""
+
+    def identity(image_set: Any, description: str) -> ResultIdentity:
+        rules = [SeriesRule(modality="CT", description=description)]
+        return identified(image_set, model_fingerprint="f" * 64, rules=rules).identity
+
+    both = _image_set("1.2.1", "1.2.2")
+    first, second = identity(both, "1$"), identity(both, "2$")
+    assert first.series_instance_uid != second.series_instance_uid
+    assert first == identity(both, r"1\.2\.1")
+    with pytest.raises(SeveralMatchingSeriesError):
+        identity(both, "series")
+    # The rules have no choice here: other words for it are the same result.
+    alone = _image_set("1.2.1")
+    assert identity(alone, "1$") == identity(alone, "series") != first
+
+
 def test_settings_come_from_the_environment() -> None:
     container = Settings.from_environment({})
     assert str(container.model_directory) == "/opt/ml/model"
@@ -126,6 +163,29 @@ def test_settings_come_from_the_environment() -> None:
         series_rules=(SeriesRule(modality="CT", image_type=("AXIAL",), minimum_slices=10),),
         segmentation_copy=S3Prefix(bucket="results", key="seg"),
     )
+
+
+_SERVED = """
+import os, sys
+import runtime.__main__ as program, runtime.serving.serve as serving
+serving.serve = lambda settings: print(os.environ["AWS_DEFAULT_REGION"], file=sys.__stdout__) or 0
+sys.exit(program.main(["serve"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}, "us-east-1"),
+    ],
+)
+def test_the_region_is_found_by_either_name(named: dict[str, str], wanted: str) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_REGION")}
+    ended = subprocess.run(
+        [sys.executable, "-c", _SERVED], env=others | named, capture_output=True, text=True, check=True
+    )
+    assert wanted in ended.stdout.splitlines()
 
 
 def test_a_transform_job_never_finds_the_queue_full() -> None:

@@ -152,6 +152,9 @@ class Bucket:
                 yield {"Contents": [{"Key": key}]}
         yield {}
 
+    def get_object(self, **params: str) -> dict[str, Any]:
+        return {"Body": BytesIO(self.objects[params["Key"]]["Body"])}
+
     def under(self, prefix: str) -> list[str]:
         """Names of the objects below a prefix."""
         return sorted(key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))

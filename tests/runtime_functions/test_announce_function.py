@@ -63,10 +63,13 @@ class Bucket:
             ).encode(),
         }
 
+        self.missing = "NoSuchKey"
+        """What is said of an object that is not there."""
+
     def get_object(self, **params: str) -> dict[str, Any]:
         assert params["Bucket"] == "results"
         if params["Key"] not in self.objects:
-            raise refusal("NoSuchKey", "GetObject")
+            raise refusal(self.missing, "GetObject")
         return {"Body": BytesIO(self.objects[params["Key"]])}
 
     def put_object(self, **params: Any) -> None:
@@ -296,6 +299,29 @@ def test_a_request_that_came_with_the_invocation_has_no_location(bus: Bus) -> No
     assert bus.failed[0]["request"] is None
     assert bus.failed[0]["imageSets"] == []
     assert bus.stored[0]["datastoreId"] == DATASTORE
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NoSuchKey"])
+def test_a_run_whose_request_never_reached_the_container_is_announced(
+    bus: Bus, bucket: Bucket, code: str
+) -> None:
+    """Expired in the queue, or its request was gone: there is nothing to read. Without the right to list, S3
+    calls that AccessDenied.
+    """
+    bucket.objects.clear()
+    bucket.missing = code
+    assert handle(failed()) == []
+    (detail,) = bus.failed
+    assert (detail["imageSets"], detail["error"]) == ([], {"type": "ClientError"})
+    assert detail["request"] == f"s3://results/{REQUEST}"
+    assert NOTE in bucket.objects
+
+
+def test_a_failure_waits_for_s3(bus: Bus, bucket: Bucket) -> None:
+    bucket.objects.clear()
+    bucket.missing = "SlowDown"
+    assert handle(failed()) == ["0"]
+    assert not bus.calls
 
 
 def test_an_inference_id_cannot_lead_to_another_object(bucket: Bucket) -> None:

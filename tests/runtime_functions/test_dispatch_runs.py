@@ -42,6 +42,7 @@ def test_the_promised_request(requests: Requests, bucket: Bucket, endpoints: End
     assert invocation["EndpointName"] == "lung"
     assert invocation["ContentType"] == "application/json"
     assert invocation["InferenceId"] == run().id
+    assert invocation["InvocationTimeoutSeconds"] == 3600, "unasked, SageMaker gives 15 minutes"
     assert endpoints.requests == [{"datastoreId": DATASTORE, "imageSetId": IMAGE_SET, "versionId": "1"}]
     (key,) = bucket.objects
     assert key == f"requests/dispatch/{DATASTORE}/{IMAGE_SET}/{run().id}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,6 +40,7 @@ class Archive(Datastore):
         self.listed: list[Listed] = [Listed()]
         self.searches: list[dict[str, Any]] = []
         self.refused: set[str] = set()
+        self.on_page: Callable[[], object] = lambda: None
 
     def get_paginator(self, operation: str) -> Archive:
         assert operation == "search_image_sets"
@@ -55,7 +56,13 @@ class Archive(Datastore):
         now = datetime.now(UTC)
         for one in sorted(self.listed, key=lambda one: now - one.ago):
             if start <= now - one.ago <= end:
-                summary = {"imageSetId": one.id, "version": one.version, "isPrimary": one.is_primary}
+                summary = {
+                    "imageSetId": one.id,
+                    "version": one.version,
+                    "isPrimary": one.is_primary,
+                    "updatedAt": now - one.ago,
+                }
+                self.on_page()
                 yield {"imageSetsMetadataSummaries": [summary]}
         yield {"imageSetsMetadataSummaries": []}
 
@@ -173,7 +180,7 @@ def test_it_looks_back_to_the_first_run_and_no_further_than_some_days(
     run()
     assert since(bucket) == first
     earlier = datetime.now(UTC) - timedelta(days=20)
-    bucket.put_object(Bucket="results", Key=f"{DECIDED}since/{earlier:%Y-%m-%dT%H:%M:%SZ}")
+    bucket.put_object(Bucket="results", Key=f"{DECIDED}since/{earlier:%Y-%m-%dT%H:%M:%SZ}", Body=b"{}")
     run()
     starts = [search["searchCriteria"]["filters"][0]["values"][0]["updatedAt"] for search in archive.searches]
     assert starts[1] == first
@@ -200,6 +207,56 @@ def test_without_time_nothing_is_begun(endpoints: Endpoints) -> None:
     assert run(context) == {"undecided": 0, "missed": 0, "failed": 0, "complete": False}
     assert not endpoints.invocations
     assert run()["missed"] == 1
+
+
+def test_a_search_that_is_longer_than_a_run_comes_to_its_end(
+    archive: Archive, bucket: Bucket, endpoints: Endpoints
+) -> None:
+    """What is decided costs time, too: the last image set is beyond what one run can look through."""
+    archive.listed = [
+        Listed(id=str(number) * 32, ago=timedelta(minutes=100 - number)) for number in range(1, 10)
+    ]
+    for one in archive.listed[:-1]:
+        bucket.put_object(Bucket="results", Key=f"{DECIDED}{one.id}/1", Body=b"{}")
+    context = Context()
+
+    def a_page_takes_time() -> None:
+        context.seconds -= 20
+
+    archive.on_page = a_page_takes_time
+    runs = []
+    for _ in range(3):
+        context.seconds = 120.0
+        runs.append(run(context)["complete"])
+    assert runs == [False, False, True]
+    assert [request["imageSetId"] for request in endpoints.requests] == ["9" * 32]
+    context.seconds = 120.0
+    run(context)
+    starts = [search["searchCriteria"]["filters"][0]["values"][0]["updatedAt"] for search in archive.searches]
+    assert starts[0] < starts[1] < starts[2]
+    assert starts[3] <= starts[0], "after the end it begins anew"
+
+
+def test_many_that_fail_do_not_keep_the_others(
+    archive: Archive, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "MOST", 2)
+    archive.listed = [
+        Listed(id=str(number) * 32, ago=timedelta(minutes=100 - number)) for number in range(1, 4)
+    ]
+    archive.refused = {"1" * 32, "2" * 32}
+    with pytest.raises(ReconcileError):
+        run()
+    assert run()["missed"] == 1
+    archive.refused = set()
+    assert run()["missed"] == 2
+
+
+def test_what_grows_after_the_search_is_left_to_its_event(archive: Archive, endpoints: Endpoints) -> None:
+    archive.versions["2"] = archive.versions["1"]
+    archive.changed = datetime.now(UTC) - timedelta(seconds=5)
+    assert run()["missed"] == 0
+    assert not endpoints.invocations
 
 
 def test_one_that_fails_does_not_keep_the_others_and_is_told(

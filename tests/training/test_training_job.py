@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from training_phantoms import lay_out_training
 
+from training.__main__ import main
 from training.errors import DataError, JobConfigurationError
 from training.job import (
     FAILURE_CHARACTERS,
@@ -84,6 +86,17 @@ def test_a_channel_holds_one_manifest(tmp_path: Path, names: tuple[str, ...]) ->
         (folder / name).write_text("{}")
     with pytest.raises(JobConfigurationError, match="must hold one manifest"):
         EvaluationJob.from_environment({"SAGEMAKER_BASE_DIR": str(tmp_path)})
+
+
+def test_the_region_is_found_by_either_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert main(["evaluate"]) == 1, "there is no job"
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert main(["evaluate"]) == 1
+    assert os.environ["AWS_DEFAULT_REGION"] == "eu-west-1"
 
 
 def test_a_failure_text_fits_and_says_where() -> None:

@@ -11,10 +11,10 @@ from test_workbench_predict import RESULT
 from workbench_fakes import TRANSFORM_JOB, FakeLogs, FakeS3, deployment
 
 from healthimaging.reference import ImageSetRef
-from workbench import batch
-from workbench.batch import BatchResult, images_of_manifest, images_of_query, predict_batch
 from workbench.errors import PredictionFailed, QueryFailed, WorkbenchError
 from workbench.log_tail import TRANSFORM_JOBS
+from workbench.predicting import batch
+from workbench.predicting.batch import BatchResult, images_of_manifest, images_of_query, predict_batch
 from workbench.query import Column, QueryResult
 
 DATASTORE = "d" * 32

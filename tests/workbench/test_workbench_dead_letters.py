@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from workbench_fakes import FakePaginator, FakeS3, deployment, error
 
-from workbench.dead_letters import discard_dead_letters, list_dead_letters, replay_dead_letters
+from workbench.dead_letters.letters import discard_dead_letters, list_dead_letters, replay_dead_letters
 from workbench.errors import WorkbenchError
 
 IMAGE_SET = "a" * 32
@@ -40,6 +40,8 @@ class FakeQueues:
         self.hidden: set[str] = set()
         self.calls: list[str] = []
         self.refuse_delete = False
+        self.too_late: str | None = None
+        """The messages' time is over when they are put back."""
 
     def receive_message(self, *, QueueUrl: str, MaxNumberOfMessages: int, **_: Any) -> dict[str, Any]:
         there = [one for one in self.queues.get(QueueUrl, []) if one["MessageId"] not in self.hidden]
@@ -49,6 +51,8 @@ class FakeQueues:
 
     def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> None:
         assert VisibilityTimeout == 0
+        if self.too_late:
+            raise error(self.too_late)
         self.hidden.remove(ReceiptHandle)
 
     def send_message(self, *, QueueUrl: str, MessageBody: str) -> None:
@@ -67,16 +71,16 @@ class FakeFunctionLogs:
 
     def __init__(self, *lines: str, denied: bool = False) -> None:
         self.lines, self.denied = lines, denied
-
-    def get_function_configuration(self, **_: Any) -> dict[str, Any]:
-        if self.denied:
-            raise error("AccessDeniedException")
-        return {"LoggingConfig": {"LogGroup": "g"}}
+        self.searches: list[dict[str, Any]] = []
 
     def get_paginator(self, name: str) -> FakePaginator:
         assert name == "filter_log_events"
 
         def pages(**request: Any) -> list[dict[str, Any]]:
+            if self.denied:
+                raise error("AccessDeniedException")
+            assert request["logGroupName"] == "dispatch-log"
+            self.searches.append(request)
             wanted = request["filterPattern"].strip('"')
             return [{"events": [{"message": line} for line in self.lines if wanted in line]}]
 
@@ -86,8 +90,11 @@ class FakeFunctionLogs:
 class FakeRuntime:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.gone: str | None = None
 
     def invoke_endpoint_async(self, **request: Any) -> dict[str, Any]:
+        if request["EndpointName"] == self.gone:
+            raise error("ValidationError", "Endpoint of account not found")
         self.asked.append(request)
         return {}
 
@@ -124,7 +131,6 @@ class World:
             s3=self.s3,
             sagemaker_runtime=self.runtime,
             logs=self.logs,
-            **{"lambda": self.logs},
         )
 
 
@@ -149,7 +155,7 @@ def test_everything_is_listed_oldest_first_with_why_and_without_patients() -> No
 
 def test_who_may_not_read_logs_may_still_list() -> None:
     letters = list_dead_letters(World(FakeFunctionLogs(denied=True)).deployment)
-    assert letters[3].reason == "see the log of function dispatch-function"
+    assert letters[3].reason == "see the log of the dispatch function, dispatch-log"
 
 
 def test_a_named_letter_goes_back_once_and_the_others_stay() -> None:
@@ -185,7 +191,44 @@ def test_all_of_them_go_back_and_requests_are_asked_again() -> None:
         "s3://results/requests/1.json",
         "run-1",
     )
+    assert asked["InvocationTimeoutSeconds"] == 3600
     assert "results/failures/noted/run-1.json" in world.s3.objects, "it goes when the request succeeds"
+
+
+@pytest.mark.parametrize("cause", ["no request", "no endpoint"])
+def test_a_letter_that_can_never_be_sent_does_not_keep_the_others(cause: str) -> None:
+    world = World()
+    if cause == "no request":
+        note = json.dumps({**NOTE, "request": None}).encode()
+        world.s3.objects["results/failures/noted/run-1.json"] = note
+    else:
+        world.runtime.gone = "lung-endpoint"
+    with pytest.raises(WorkbenchError, match=r"^3 sent again\..*run-1"):
+        replay_dead_letters(world.deployment, None)
+    assert len(world.sqs.queues["dispatch"]) == 3
+    assert world.sqs.queues["dispatch-dead"] == []
+
+
+def test_the_log_is_searched_once_however_many_letters_there_are() -> None:
+    """Five searches a second are all that CloudWatch answers, and each letter is hidden for two minutes."""
+    world = World()
+    world.sqs.queues["dispatch-dead"] += [message(f"more-{number}", minute=9) for number in range(200)]
+    letters = list_dead_letters(world.deployment)
+    assert {one.reason for one in letters if one.id.startswith("more-")} == {"MetadataError: not a blob"}
+    (search,) = world.logs.searches
+    assert search["startTime"] == datetime(2026, 1, 2, 3, 0, tzinfo=UTC).timestamp() * 1000
+    assert not world.sqs.hidden
+
+
+@pytest.mark.parametrize("code", ["InvalidParameterValue", "AWS.SimpleQueueService.MessageNotInflight"])
+def test_letters_whose_time_was_over_are_listed_all_the_same(code: str) -> None:
+    world = World()
+    world.sqs.too_late = code
+    assert len(list_dead_letters(world.deployment)) == 4
+    world.sqs.hidden.clear()
+    world.sqs.too_late = "AccessDenied"
+    with pytest.raises(Exception, match="AccessDenied"):
+        list_dead_letters(world.deployment)
 
 
 def test_letters_are_thrown_away_for_good() -> None:

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from workbench_fakes import SERVED, FakeLogs, FakeS3, deployment
 
 from healthimaging.reference import ImageSetRef
-from workbench import real_time
-from workbench.answer import Prediction, failure_message, read_answer
 from workbench.errors import PredictionFailed, WorkbenchError
-from workbench.predict import predict
+from workbench.predicting import real_time
+from workbench.predicting.answer import Prediction, failure_message, read_answer
+from workbench.predicting.predict import predict
 from workbench.served import Mode
 
 REPORT = {
@@ -63,6 +63,7 @@ class FakeRuntime:
         self.asked: list[dict[str, Any]] = []
 
     def invoke_endpoint_async(self, **request: Any) -> dict[str, str]:
+        assert request["InvocationTimeoutSeconds"] == 3600, "unasked, SageMaker gives 15 minutes"
         self.request = json.loads(self.s3.objects[request["InputLocation"].removeprefix("s3://")])
         if self.answer is not None:
             self.s3.objects["results/responses/1.out"] = self.answer

@@ -11,9 +11,11 @@ from test_workbench_predict import RESULT
 from typer.testing import CliRunner
 
 from healthimaging.reference import ImageSetRef
-from workbench import dead_letters_command, main, predict_command
-from workbench.answer import read_answer
-from workbench.batch import BatchFailure, BatchResult
+from workbench import main
+from workbench.dead_letters import command as dead_letters_command
+from workbench.predicting import command as predict_command
+from workbench.predicting.answer import read_answer
+from workbench.predicting.batch import BatchFailure, BatchResult
 
 IMAGE = ImageSetRef(datastore_id="d" * 32, image_set_id="a" * 32, version_id="4")
 

@@ -66,7 +66,7 @@ OUTPUTS = {
         "ZooEndpointName": "zoo-endpoint",
         "DispatchQueueUrl": "dispatch",
         "DispatchDeadLetterQueueUrl": "dispatch-dead",
-        "DispatchFunctionName": "dispatch-function",
+        "DispatchLogGroupName": "dispatch-log",
     },
 }
 

@@ -9,7 +9,6 @@ import numpy as np
 from healthimaging.manifest import Case, Manifest
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
-from workbench.answer import PredictedSegment, Prediction, StoredSegmentation
 from workbench.approve import Approval, InService
 from workbench.dataset import Dataset
 from workbench.demo.findings import Findings, Score
@@ -19,6 +18,7 @@ from workbench.demo.steps import StepRecord
 from workbench.demo.ways import Way
 from workbench.import_report import ImportedFile
 from workbench.ingest import IngestReport
+from workbench.predicting.answer import PredictedSegment, Prediction, StoredSegmentation
 from workbench.query import Column, QueryResult
 from workbench.served import Mode, Served
 from workbench.train import Evaluation, PipelineStep, TrainingResult

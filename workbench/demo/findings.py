@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workbench.answer import Prediction
 from workbench.approve import Approval
-from workbench.batch import BatchResult
 from workbench.dataset import Dataset
 from workbench.demo.planes import Plane
 from workbench.demo.snapshot import Snapshot
@@ -15,6 +13,8 @@ from workbench.demo.steps import StepRecord
 from workbench.demo.ways import Way
 from workbench.errors import WorkbenchError
 from workbench.ingest import IngestReport
+from workbench.predicting.answer import Prediction
+from workbench.predicting.batch import BatchResult
 from workbench.query import QueryResult
 from workbench.train import TrainingResult
 

@@ -13,7 +13,6 @@ from pydicom.dataset import FileDataset
 import healthimaging
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
-from workbench.answer import Prediction
 from workbench.approve import approve
 from workbench.catalog import wait_for_catalog
 from workbench.cloud import DEFAULT_ROOT, cloud_up
@@ -34,7 +33,8 @@ from workbench.demo.ways import Way, arrive, ask_again, ask_for_all, new_study, 
 from workbench.deployment import Deployment
 from workbench.errors import ImportFailed, WorkbenchError
 from workbench.ingest import IngestReport, ingest
-from workbench.predict import predict
+from workbench.predicting.answer import Prediction
+from workbench.predicting.predict import predict
 from workbench.progress import Progress
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, text_literal

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 import healthimaging
-from workbench.answer import Prediction
 from workbench.deployment import Deployment
 from workbench.errors import WorkbenchError
+from workbench.predicting.answer import Prediction
 
 KIND = "snapshot"
 """Of a report in an answer."""

@@ -18,8 +18,6 @@ import numpy as np
 import healthimaging
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
-from workbench.answer import Prediction
-from workbench.batch import BatchResult, predict_batch
 from workbench.demo.comparison import Mask, stored_mask
 from workbench.demo.ct_series import ct_datasets, write_series
 from workbench.demo.label import SEGMENT
@@ -28,7 +26,9 @@ from workbench.demo.patients import Patient
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed, WorkbenchError
 from workbench.ingest import IngestReport, ingest
-from workbench.predict import predict
+from workbench.predicting.answer import Prediction
+from workbench.predicting.batch import BatchResult, predict_batch
+from workbench.predicting.predict import predict
 from workbench.progress import Progress
 from workbench.waiting import poll
 

@@ -22,12 +22,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from runtime.functions.announce.failures import Failures
 from runtime.functions.announce.notifications import Notification, notification, type_of
 from runtime.functions.announce.results import FAILED, SOURCE, STORED, AnswerError, failed, stored
 from runtime.functions.batches.batch import work_off
-from runtime.functions.batches.errors import FunctionError
+from runtime.functions.batches.errors import FunctionError, code_of
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -39,6 +40,12 @@ answer.
 
 _ENTRIES = 10
 """In one call of PutEvents."""
+
+_NOT_THERE = frozenset({"AccessDenied", "NoSuchBucket", "NoSuchKey"})
+"""What S3 says of an object that is not there, or not for this function: without the right to list, which it
+does not have, a missing object is AccessDenied
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
+"""
 
 
 class NotPutError(FunctionError):
@@ -109,7 +116,9 @@ class Announcer:
         return False
 
     def _request(self, about: Notification) -> Any:
-        """The request of a failed run. What is wrong with it may be why it failed."""
+        """The request of a failed run. What is wrong with it, or that it is not there, may be why it failed:
+        nobody would hear of the failure if that kept it from being announced.
+        """
         if about.request_uri is None:
             return None
         try:
@@ -119,7 +128,7 @@ class Announcer:
 
     def _error_type(self, uri: str | None) -> str | None:
         """The class of error that the container named. What is no error of ours (of the web server, of
-        SageMaker) has none.
+        SageMaker) has none, and a request that never reached the container has no document at all.
         """
         if uri is None:
             return None
@@ -134,14 +143,20 @@ class Announcer:
         """The JSON document at a location in the result bucket.
 
         Raises:
-            AnswerError: There is none.
+            AnswerError: There is none that could be read. What S3 may do another time is raised as it is.
         """
         place = f"s3://{self._bucket}/"
         if uri is None or not uri.startswith(place):
             msg = "The location is not in the result bucket"
             raise AnswerError(msg)
-        stream = self._s3.get_object(Bucket=self._bucket, Key=uri.removeprefix(place))["Body"]
-        body = stream.read(MOST_BYTES + 1)
+        try:
+            answer = self._s3.get_object(Bucket=self._bucket, Key=uri.removeprefix(place))
+        except ClientError as error:
+            if code_of(error) not in _NOT_THERE:
+                raise
+            msg = f"{uri} cannot be read: {code_of(error)}"
+            raise AnswerError(msg) from error
+        body = answer["Body"].read(MOST_BYTES + 1)
         if len(body) > MOST_BYTES:
             msg = f"{uri} is larger than {MOST_BYTES} bytes"
             raise AnswerError(msg)

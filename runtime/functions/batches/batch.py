@@ -2,8 +2,8 @@
 
 Three things could let one message take nine with it, and each has its limit: an error (caught here), memory
 (who reads something of unknown size bounds it, `runtime/functions/image_sets/reading.py`), and time: a
-message that cannot be begun in good time is handed back at once, for the next invocation, in place of being
-cut off in its midst with all the others of the batch.
+message that cannot be begun in good time is handed back, in place of being cut off in its midst with all the
+others of the batch. It comes again when its visibility timeout is over.
 """
 
 from __future__ import annotations

@@ -49,13 +49,27 @@ class Decisions:
                     since.append(datetime.strptime(second, _FORMAT).replace(tzinfo=UTC))
                 else:
                     versions.add((first, second))
-        return Decided(versions=frozenset(versions), since=min(since, default=None))
+        earliest = min(since, default=None)
+        return Decided(
+            versions=frozenset(versions),
+            since=earliest,
+            resume=None if earliest is None else self._resume(datastore_id, earliest),
+        )
 
-    def keep(self, datastore_id: str, *, since: datetime) -> None:
-        """Record from when on decisions are taken about a data store. Kept again and again, it never
-        expires.
+    def keep(self, datastore_id: str, *, since: datetime, resume: datetime | None) -> None:
+        """Record from when on decisions are taken about a data store, and how far they have been compared
+        with it. Kept again and again, it never expires.
         """
-        self._put(f"{datastore_id}/{_SINCE}/{since.astimezone(UTC).strftime(_FORMAT)}", "{}")
+        self._put(
+            f"{datastore_id}/{_since(since)}",
+            json.dumps({"resume": None if resume is None else resume.isoformat()}),
+        )
+
+    def _resume(self, datastore_id: str, since: datetime) -> datetime | None:
+        key = f"{self._prefix}{datastore_id}/{_since(since)}"
+        kept = json.loads(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        # What an earlier version of the function kept has none.
+        return datetime.fromisoformat(kept["resume"]) if kept.get("resume") else None
 
     def _put(self, name: str, body: str) -> None:
         self._s3.put_object(
@@ -69,10 +83,19 @@ class Decisions:
 class Decided:
     """Of a data store: which versions are decided about, and from when on anything is."""
 
-    def __init__(self, *, versions: frozenset[tuple[str, str]], since: datetime | None) -> None:
+    def __init__(
+        self, *, versions: frozenset[tuple[str, str]], since: datetime | None, resume: datetime | None
+    ) -> None:
         self._versions = versions
         self.since = since
         """None: nobody has kept it yet."""
+        self.resume = resume
+        """The change at which the last comparison with the archive ran out of time; None: it saw all."""
 
     def has(self, image_set_id: str, version_id: str) -> bool:
         return (image_set_id, version_id) in self._versions
+
+
+def _since(moment: datetime) -> str:
+    """Name of the object that says from when on."""
+    return f"{_SINCE}/{moment.astimezone(UTC).strftime(_FORMAT)}"

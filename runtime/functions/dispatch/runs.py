@@ -34,6 +34,12 @@ from runtime.functions.dispatch.errors import RunUnderWayError
 CLAIM_SECONDS = 180
 """Age at which a claim is taken over: more than the function's time limit."""
 
+INVOCATION_SECONDS = 3600
+"""How long the endpoint may work on a request: as long as SageMaker allows. Unasked, it gives 15 minutes, and
+a large volume on a CPU, or behind another one in the container, would fail each time
+(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpointAsync.html).
+"""
+
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 """The object is not as the condition wants it; or (409) somebody else puts it at this moment."""
 
@@ -110,6 +116,7 @@ class Requests:
             ContentType="application/json",
             Accept="application/json",
             InferenceId=run.id,
+            InvocationTimeoutSeconds=INVOCATION_SECONDS,
         )
         locations = {"output": accepted.get("OutputLocation"), "failure": accepted.get("FailureLocation")}
         self._put(run, {_STATE: _ACCEPTED, **{name: uri for name, uri in locations.items() if uri}})

@@ -5,8 +5,10 @@ compares them with what the dispatch function has recorded (`runtime/functions/d
 of keys, no metadata. What nobody has decided about goes through the same code as an event would, with the
 same idempotence, so that events which are only late do no harm.
 
-A run does as much as its time allows and at most `MOST` image sets; the next one goes on with the rest,
-which is then the oldest that is undecided.
+A run does as much as its time allows and at most `MOST` image sets, and records how far it came: the next
+one goes on there, and the one that comes to the end lets the next begin anew. So neither an archive in which
+the search alone takes longer than a run, nor image sets that fail again and again, keep the others from being
+found.
 
 Nothing is dispatched that changed before the event path was there: the first run records from when on it
 looks (one period of the schedule before itself).
@@ -24,7 +26,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +37,7 @@ from healthimaging.client import connect
 from healthimaging.errors import HealthImagingError
 from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
 from runtime.functions.batches.errors import FunctionError, describe
-from runtime.functions.dispatch.decisions import Decisions
+from runtime.functions.dispatch.decisions import Decided, Decisions
 from runtime.functions.dispatch.dispatcher import Dispatcher
 from runtime.functions.dispatch.errors import RunUnderWayError
 from runtime.functions.dispatch.handler import dispatcher_of
@@ -50,7 +52,10 @@ MISSED = "MissedRuns"
 """Metric: requests that no event led to. By FunctionName."""
 
 MOST = 200
-"""Image sets in one run: with a third of a second each, about a minute."""
+"""Undecided image sets in one run: with a third of a second each, about a minute."""
+
+_PAGE = 50
+"""The most that a page of SearchImageSets has."""
 
 
 class ReconcileError(FunctionError):
@@ -78,6 +83,16 @@ class Report:
     """False: there was more to do than time."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A primary image set, as the search shows it."""
+
+    image_set_id: str
+    version: str
+    """The latest."""
+    changed: datetime
+
+
 def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda handler for a schedule of EventBridge; the event says nothing of interest.
 
@@ -97,21 +112,19 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     decided = decisions.of(datastore_id)
     now = datetime.now(UTC)
     since = decided.since or now - timedelta(seconds=int(variables["EVERY_SECONDS"]))
-    decisions.keep(datastore_id, since=since)
+    decisions.keep(datastore_id, since=since, resume=decided.resume)
     window = Window(
-        start=max(since, now - timedelta(days=int(variables["DAYS"]))),
+        start=max(since, now - timedelta(days=int(variables["DAYS"])), decided.resume or since),
         end=now - timedelta(seconds=int(variables["AFTER_SECONDS"])),
     )
-    undecided = (
-        image_set_id
-        for image_set_id, version in changed(medical_imaging, datastore_id, window)
-        if not decided.has(image_set_id, version)
-    )
-    report = reconcile(
-        (ImageSetEvent(datastore_id=datastore_id, image_set_id=one) for one in undecided),
+    report, resume = reconcile(
+        changed(medical_imaging, datastore_id, window),
+        datastore_id=datastore_id,
+        decided=decided,
         dispatcher=dispatcher_of(variables, medical_imaging=medical_imaging, s3=s3),
         context=context,
     )
+    decisions.keep(datastore_id, since=since, resume=resume)
     logger.info(
         "reconciled: %d image sets undecided, %d requests sent, %d failed, %s",
         report.undecided,
@@ -126,8 +139,8 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return vars(report)
 
 
-def changed(medical_imaging: Any, datastore_id: str, window: Window) -> Iterator[tuple[str, str]]:
-    """(image set id, latest version) of the primary image sets that changed in the window, oldest first."""
+def changed(medical_imaging: Any, datastore_id: str, window: Window) -> Iterator[Found]:
+    """The primary image sets that changed in the window, oldest first."""
     if window.start >= window.end:
         return
     pages = medical_imaging.get_paginator("search_image_sets").paginate(
@@ -141,21 +154,39 @@ def changed(medical_imaging: Any, datastore_id: str, window: Window) -> Iterator
             ],
             "sort": {"sortField": "updatedAt", "sortOrder": "ASC"},
         },
+        PaginationConfig={"PageSize": _PAGE},
     )
     for page in pages:
         for summary in page["imageSetsMetadataSummaries"]:
             if summary.get("isPrimary"):
-                yield summary["imageSetId"], str(summary["version"])
+                yield Found(
+                    image_set_id=summary["imageSetId"],
+                    version=str(summary["version"]),
+                    changed=summary["updatedAt"],
+                )
 
 
-def reconcile(undecided: Iterator[ImageSetEvent], *, dispatcher: Dispatcher, context: Any) -> Report:
-    """Dispatch them, as far as the time allows."""
+def reconcile(
+    found: Iterable[Found], *, datastore_id: str, decided: Decided, dispatcher: Dispatcher, context: Any
+) -> tuple[Report, datetime | None]:
+    """Dispatch those that nobody has decided about, as far as the time allows.
+
+    Returns:
+        The report, and from which change on the next run has to look; None: from the beginning.
+    """
     report = Report()
-    for event in undecided:
+    for one in found:
+        # Asked for each, decided or not: searching takes time, too.
         if report.undecided == MOST or seconds_left(context) < RESERVE_SECONDS:
             report.complete = False
-            break
+            return report, one.changed
+        if decided.has(one.image_set_id, one.version):
+            continue
         report.undecided += 1
+        # With its version: if it has grown since the search, the event of what came is on its way.
+        event = ImageSetEvent(
+            datastore_id=datastore_id, image_set_id=one.image_set_id, version=int(one.version)
+        )
         try:
             report.missed += dispatcher.dispatch(event).sent
         except RunUnderWayError:
@@ -166,7 +197,7 @@ def reconcile(undecided: Iterator[ImageSetEvent], *, dispatcher: Dispatcher, con
             report.failed += 1
             said = describe(error, speaking=(HealthImagingError,))
             logger.error("reconciling failed: %s, %s", event.subject, said)
-    return report
+    return report, None
 
 
 def emit(report: Report, *, function: str) -> None:

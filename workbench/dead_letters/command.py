@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from workbench.command_line import Env, Json, deployment_of, reporting
-from workbench.dead_letters import discard_dead_letters, list_dead_letters, replay_dead_letters
+from workbench.dead_letters.letter import DeadLetter
+from workbench.dead_letters.letters import discard_dead_letters, list_dead_letters, replay_dead_letters
 from workbench.errors import WorkbenchError
-from workbench.letter import DeadLetter
 from workbench.output import Output
 
 dead_letters = typer.Typer(

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from workbench.dead_letter_queues import dead_letter_queues
+from workbench.dead_letters.failed_requests import FailedRequests
+from workbench.dead_letters.letter import DeadLetter, Held, Place
+from workbench.dead_letters.queues import dead_letter_queues
 from workbench.deployment import Deployment
 from workbench.errors import WorkbenchError
-from workbench.failed_requests import FailedRequests
-from workbench.letter import DeadLetter, Held, Place
 from workbench.progress import Progress, silent
 
 SHORTEST_PREFIX = 6
@@ -32,7 +32,8 @@ def replay_dead_letters(
 ) -> tuple[DeadLetter, ...]:
     """Send letters again, each exactly once; those that were sent.
 
-    A letter whose sending fails stays where it is, and so do those after it: the failure is raised.
+    A letter that cannot be sent stays where it is, and the others are sent. When a service fails, those after
+    it stay, too.
 
     Args:
         deployment: The environment's stacks.
@@ -40,7 +41,7 @@ def replay_dead_letters(
         progress: Gets each letter that was sent.
 
     Raises:
-        WorkbenchError: An id names no letter, or several. Then nothing is sent.
+        WorkbenchError: An id names no letter, or several: then nothing is sent. Or some could not be sent.
     """
     return _each(deployment, ids, lambda one: one.replay(), done="sent again", progress=progress)
 
@@ -60,12 +61,22 @@ def _each(
     done: str,
     progress: Progress,
 ) -> tuple[DeadLetter, ...]:
-    letters = []
+    letters, failures = [], []
     with _all(deployment) as held:
         for one in held if ids is None else _named(held, ids):
-            action(one)
+            try:
+                action(one)
+            except WorkbenchError as error:
+                failures.append(error)
+                continue
             letters.append(one.letter)
             progress(f"{one.letter.id} {done}")
+    if failures:
+        raise WorkbenchError(
+            f"{len(letters)} {done}. {failures[0].message}",
+            advice=failures[0].advice,
+            details=[one.message for one in failures[1:]],
+        )
     return tuple(letters)
 
 

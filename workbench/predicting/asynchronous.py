@@ -8,17 +8,21 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from healthimaging.reference import ImageSetRef
-from workbench.answer import Prediction, failure_message, read_body, request_body
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed
 from workbench.import_report import split_s3_uri
 from workbench.log_tail import endpoint_log_group, log_tail
+from workbench.predicting.answer import Prediction, failure_message, read_body, request_body
 from workbench.progress import Progress
 from workbench.served import Served
 from workbench.waiting import poll
 
-PREDICTION_TIMEOUT_SECONDS = 3600.0
-"""SageMaker's own limit for one asynchronous invocation."""
+INVOCATION_SECONDS = 3600
+"""How long an endpoint may work on a request: as long as SageMaker allows. Unasked, it gives 15 minutes
+(https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpointAsync.html).
+"""
+PREDICTION_TIMEOUT_SECONDS = float(INVOCATION_SECONDS)
+"""How long to wait for an answer, the time in the endpoint's queue included."""
 
 
 def ask_and_wait(
@@ -43,6 +47,7 @@ def ask_and_wait(
         ContentType="application/json",
         Accept="application/json",
         InferenceId=inference_id,
+        InvocationTimeoutSeconds=INVOCATION_SECONDS,
     )
     progress(f"request {inference_id} to {endpoint_name}")
     output, failure = str(accepted["OutputLocation"]), accepted.get("FailureLocation")

@@ -8,17 +8,18 @@ between them leaves the message in both. The functions expect that: events come 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from workbench.dead_letters.function_failures import FunctionFailures, function_failures
+from workbench.dead_letters.letter import DeadLetter, Held
 from workbench.deployment import Deployment
-from workbench.failures import ACCESS_DENIED
-from workbench.letter import DeadLetter, Held
 
 HIDDEN_SECONDS = 120
 """How long a message is hidden that is being looked at: longer than a command with hundreds of them."""
@@ -29,6 +30,21 @@ EVERY = 5000
 
 STAGES = (("catalog", "index"), ("inference", "dispatch"), ("inference", "announce"))
 """Stack, and what its function does. Outputs are named after it: DispatchQueueUrl."""
+
+THREADS = 16
+"""Messages that are put back at a time."""
+
+NOT_HIDDEN = frozenset(
+    {"AWS.SimpleQueueService.MessageNotInflight", "InvalidParameterValue", "MessageNotInflight"}
+)
+"""What SQS says of a message whose time of being hidden is over
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html).
+"""
+
+UNDELIVERED = "ERROR_CODE"
+"""The attribute in which EventBridge says why it could not bring a message to the queue
+(https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html).
+"""
 
 _IDENTIFIERS = ("datastoreId", "imageSetId", "imagesetId", "imageSetVersion")
 _OF_NOTIFICATIONS = ("inferenceId",)
@@ -48,7 +64,7 @@ def dead_letter_queues(deployment: Deployment) -> list[DeadLetterQueue]:
                     stage=stage,
                     queue_url=queue,
                     dead_letters_url=dead,
-                    function=outputs[f"{name}FunctionName"],
+                    log_group=outputs.get(f"{name}LogGroupName", ""),
                 )
             )
     return found
@@ -62,7 +78,8 @@ class DeadLetterQueue:
     stage: str
     queue_url: str
     dead_letters_url: str
-    function: str
+    log_group: str
+    """Of its function; empty where a stack of before does not name it."""
 
     @contextmanager
     def open(self) -> Iterator[list[Held]]:
@@ -70,15 +87,29 @@ class DeadLetterQueue:
         taken = list(self._take())
         gone: set[str] = set()
         try:
-            yield [self._held(message, gone) for message in taken]
+            yield self._explained(taken, gone)
         finally:
-            for message in taken:
-                if message["MessageId"] not in gone:
-                    self._sqs.change_message_visibility(
-                        QueueUrl=self.dead_letters_url,
-                        ReceiptHandle=message["ReceiptHandle"],
-                        VisibilityTimeout=0,
-                    )
+            self._put_back([one for one in taken if one["MessageId"] not in gone])
+
+    def _put_back(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Show them again to everybody."""
+        sqs = self._sqs
+
+        def put_back(message: Mapping[str, Any]) -> None:
+            try:
+                sqs.change_message_visibility(
+                    QueueUrl=self.dead_letters_url,
+                    ReceiptHandle=message["ReceiptHandle"],
+                    VisibilityTimeout=0,
+                )
+            except ClientError as error:
+                # Its time is over: it is to be seen already.
+                if error.response["Error"]["Code"] not in NOT_HIDDEN:
+                    raise
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(put_back, messages):
+                continue
 
     @property
     def _sqs(self) -> Any:
@@ -94,7 +125,7 @@ class DeadLetterQueue:
                 # Without waiting, SQS asks some of its servers only, and an empty answer says nothing.
                 WaitTimeSeconds=1,
                 MessageSystemAttributeNames=["SentTimestamp"],
-                MessageAttributeNames=["ERROR_CODE"],
+                MessageAttributeNames=[UNDELIVERED],
             )
             messages = [one for one in answer.get("Messages", ()) if one["MessageId"] not in seen]
             if not messages:
@@ -102,7 +133,14 @@ class DeadLetterQueue:
             seen.update(one["MessageId"] for one in messages)
             yield from messages
 
-    def _held(self, message: Mapping[str, Any], gone: set[str]) -> Held:
+    def _explained(self, messages: Sequence[Mapping[str, Any]], gone: set[str]) -> list[Held]:
+        failures = FunctionFailures(lines=())
+        if messages and self.log_group:
+            since = min(_sent(one) for one in messages)
+            failures = function_failures(self.deployment, self.log_group, since=since)
+        return [self._held(one, gone, failures) for one in messages]
+
+    def _held(self, message: Mapping[str, Any], gone: set[str], failures: FunctionFailures) -> Held:
         def discard() -> None:
             self._sqs.delete_message(QueueUrl=self.dead_letters_url, ReceiptHandle=message["ReceiptHandle"])
             gone.add(message["MessageId"])
@@ -111,56 +149,30 @@ class DeadLetterQueue:
             self._sqs.send_message(QueueUrl=self.queue_url, MessageBody=message["Body"])
             discard()
 
-        return Held(letter=self._letter(message), replay=replay, discard=discard)
-
-    def _letter(self, message: Mapping[str, Any]) -> DeadLetter:
         about = identifiers(message["Body"])
-        milliseconds = int(message["Attributes"]["SentTimestamp"])
-        sent = datetime.fromtimestamp(milliseconds / 1000, UTC)
-        return DeadLetter(
+        letter = DeadLetter(
             id=message["MessageId"],
             place=self.stage,
-            when=sent,
+            when=_sent(message),
             about=about,
-            reason=self._reason(message, about, sent),
+            reason=self._reason(message, about, failures),
             replay=f"goes to the queue of the {self.stage} function again",
         )
+        return Held(letter=letter, replay=replay, discard=discard)
 
-    def _reason(self, message: Mapping[str, Any], about: Mapping[str, str], sent: datetime) -> str:
-        undelivered = message.get("MessageAttributes", {}).get("ERROR_CODE")
+    def _reason(
+        self, message: Mapping[str, Any], about: Mapping[str, str], failures: FunctionFailures
+    ) -> str:
+        undelivered = message.get("MessageAttributes", {}).get(UNDELIVERED)
         if undelivered:
-            # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
             return f"EventBridge could not deliver it: {undelivered['StringValue']}"
         # A function that could not read the message at all names it by its id.
-        for subject in (about.get("imageSetId"), about.get("inferenceId"), message["MessageId"]):
-            told = self._told_by_log(subject, sent) if subject else ""
-            if told:
-                return told
-        return f"see the log of function {self.function}"
+        told = failures.reason(about.get("imageSetId"), about.get("inferenceId"), message["MessageId"])
+        return told or f"see the log of the {self.stage} function, {self.log_group}".rstrip(", ")
 
-    def _told_by_log(self, subject: str, since: datetime) -> str:
-        """The last line of the function's log about a failure with `subject`; empty without one."""
-        client = self.deployment.session.client
-        try:
-            configuration = client("lambda").get_function_configuration(FunctionName=self.function)
-            pages = (
-                client("logs")
-                .get_paginator("filter_log_events")
-                .paginate(
-                    logGroupName=configuration["LoggingConfig"]["LogGroup"],
-                    filterPattern=f'"{subject}"',
-                    startTime=int((since - timedelta(minutes=1)).timestamp() * 1000),
-                )
-            )
-            lines = [str(event["message"]) for page in pages for event in page["events"]]
-        except ClientError as error:
-            # Who may send letters again need not be allowed to read logs.
-            if error.response["Error"]["Code"] in ACCESS_DENIED:
-                return ""
-            raise
-        # "... dispatching failed: image set 0123, SomeError: why"
-        failures = [line.rstrip().partition(" failed: ")[2] for line in lines if " failed: " in line]
-        return failures[-1].partition(", ")[2] if failures else ""
+
+def _sent(message: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(int(message["Attributes"]["SentTimestamp"]) / 1000, UTC)
 
 
 def identifiers(body: str) -> dict[str, str]:

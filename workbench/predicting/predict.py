@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from healthimaging.reference import ImageSetRef
-from workbench.answer import Prediction
-from workbench.asynchronous import PREDICTION_TIMEOUT_SECONDS, ask_and_wait
 from workbench.deployment import Deployment
+from workbench.predicting.answer import Prediction
+from workbench.predicting.asynchronous import PREDICTION_TIMEOUT_SECONDS, ask_and_wait
+from workbench.predicting.real_time import REAL_TIME_TIMEOUT_SECONDS, ask_now
 from workbench.progress import Progress, silent
-from workbench.real_time import REAL_TIME_TIMEOUT_SECONDS, ask_now
 from workbench.served import Mode
 
 PREDICTING = (

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from workbench.dead_letters.letter import DeadLetter, Held
 from workbench.deployment import Deployment
 from workbench.errors import WorkbenchError
-from workbench.letter import DeadLetter, Held
+from workbench.predicting.asynchronous import INVOCATION_SECONDS
 
 NOTED = "failures/noted/"
 THREADS = 16
@@ -54,13 +57,23 @@ class FailedRequests:
                     f"Run {note['runId']} brought its request with it: there is none to send again.",
                     advice="Ask anew: monai-aws predict IMAGE_SET_ID.",
                 )
-            self.deployment.session.client("sagemaker-runtime").invoke_endpoint_async(
-                EndpointName=note["endpoint"],
-                InputLocation=note["request"],
-                ContentType="application/json",
-                Accept="application/json",
-                InferenceId=note["runId"],
-            )
+            try:
+                self.deployment.session.client("sagemaker-runtime").invoke_endpoint_async(
+                    EndpointName=note["endpoint"],
+                    InputLocation=note["request"],
+                    ContentType="application/json",
+                    Accept="application/json",
+                    InferenceId=note["runId"],
+                    InvocationTimeoutSeconds=INVOCATION_SECONDS,
+                )
+            except ClientError as error:
+                # What is wrong with this request, a removed endpoint, is not wrong with the next.
+                if error.response["Error"]["Code"] != "ValidationError":
+                    raise
+                raise WorkbenchError(
+                    f"Endpoint {note['endpoint']} does not take run {note['runId']} again: {error}",
+                    advice="If the endpoint is gone, ask another one: monai-aws predict IMAGE_SET_ID.",
+                ) from error
 
         def discard() -> None:
             # No persona may delete objects: who deploys can, and the note expires by itself.

@@ -14,10 +14,10 @@ from typing import Any
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from healthimaging.reference import ImageSetRef
-from workbench.answer import Prediction, failure_message, read_body, request_body
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed, WorkbenchError
 from workbench.log_tail import component_log_group, endpoint_log_group, log_tail
+from workbench.predicting.answer import Prediction, failure_message, read_body, request_body
 from workbench.progress import Progress
 from workbench.served import Mode, Served
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from healthimaging.manifest import Manifest
 from healthimaging.reference import ImageSetRef
-from workbench.answer import Prediction, read_body, request_body
-from workbench.asynchronous import object_if_there
 from workbench.catalog import series_rows
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed, QueryFailed, WorkbenchError
 from workbench.import_report import split_s3_uri
 from workbench.log_tail import TRANSFORM_JOBS, log_tail
+from workbench.predicting.answer import Prediction, read_body, request_body
+from workbench.predicting.asynchronous import object_if_there
 from workbench.progress import Progress, silent
 from workbench.query import query
 from workbench.served import Mode, Served
@@ -34,8 +34,9 @@ BATCH_TIMEOUT_SECONDS = 5 * 24 * 3600.0
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 THREADS = 16
 """Requests that are written, and answers that are read, at a time."""
-NOT_INPUTS = frozenset({"SEG", "SR", "DOC", "KO", "PR"})
-"""Modalities of what is said about images; rows of a query that have them are passed over."""
+NOT_INPUTS = frozenset({"SEG", "SR", "DOC", "KO", "PR", "OT"})
+"""Modalities of what is said about images, and of secondary captures (OT), the runtime's snapshots among
+them. Rows of a query that have them are passed over."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from healthimaging.reference import ImageSetRef
-from workbench.answer import Prediction
-from workbench.batch import BatchResult, images_of_manifest, images_of_query, predict_batch
 from workbench.command_line import Env, Json, deployment_of, reference, reporting
 from workbench.deployment import Deployment
 from workbench.errors import WorkbenchError
 from workbench.output import Output
-from workbench.predict import predict
+from workbench.predicting.answer import Prediction
+from workbench.predicting.batch import BatchResult, images_of_manifest, images_of_query, predict_batch
+from workbench.predicting.predict import predict
 
 
 def predict_command(

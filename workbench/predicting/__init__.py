@@ -1,0 +1,1 @@
+"""Asking endpoints for results, in each of their modes."""
