@@ -20,9 +20,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path += [str(REPOSITORY), str(REPOSITORY / "tests" / "runtime"), str(REPOSITORY / "tests" / "training")]
 
 from container_under_test import ImageUnderTest  # noqa: E402 - found on the path above
-from running_endpoint import Archive  # noqa: E402
+from running_endpoint import Archive  # noqa: E402 - found on the path above
 
-from local.containers.buildah import tool  # noqa: E402
+from local.containers.buildah import tool  # noqa: E402 - found on the path above
 
 CONTRACT = REPOSITORY / "build" / "images" / "contract.json"
 """What was measured: `{"startSeconds": {"firstAnswer", "healthy"}}`."""

@@ -154,7 +154,7 @@ class Announcer:
         except ClientError as error:
             if code_of(error) not in _NOT_THERE:
                 raise
-            msg = f"{uri} cannot be read: {code_of(error)}"
+            msg = f"{uri} cannot be read: GetObject: {code_of(error)}"
             raise AnswerError(msg) from error
         body = answer["Body"].read(MOST_BYTES + 1)
         if len(body) > MOST_BYTES:
