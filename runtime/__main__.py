@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from runtime.serving.heap import limit_arenas
 from runtime.serving.stack import ensure_stack_size
 from runtime.serving.stop_signals import block_stop_signals
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     block_stop_signals()
     enough_stack = ensure_stack_size()
+    limit_arenas()
     # Holoscan repeats every exception on standard error as plain text; the server logs it once, as JSON.
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")
 
