@@ -94,7 +94,7 @@ def wait_for_catalog(
 def _versions(deployment: Deployment, image_sets: Iterable[str]) -> dict[str, int]:
     wanted = ", ".join(text_literal(one) for one in image_sets)
     # Identifiers of the service, each quoted by text_literal.
-    sql = f"SELECT image_set_id, version_id FROM series WHERE image_set_id IN ({wanted})"  # noqa: S608
+    sql = f"SELECT image_set_id, version_id FROM series WHERE image_set_id IN ({wanted})"  # noqa: S608 - quoted by text_literal
     result = query(deployment, sql)
     return {str(record["image_set_id"]): int(str(record["version_id"])) for record in result.records()}
 

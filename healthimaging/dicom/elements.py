@@ -229,7 +229,7 @@ class ElementMaker:
                 foreign += texts
             elif not suits(elements[CHARACTER_SET].value, texts):
                 elements[CHARACTER_SET] = DataElement(CHARACTER_SET, "CS", UNICODE)
-            datasets.append(Dataset(elements))  # type: ignore[arg-type]
+            datasets.append(Dataset(elements))  # type: ignore[arg-type]  # takes raw elements, too
         return Sequence(datasets), foreign
 
 

@@ -51,7 +51,7 @@ class Search:
         order = "ASC" if sort["sortOrder"] == "ASC" else "DESC"
         rows = connection.execute(
             # Built of the constants above; every value of the request is a parameter.
-            f"SELECT * FROM image_sets WHERE {' AND '.join(clauses)}"  # noqa: S608
+            f"SELECT * FROM image_sets WHERE {' AND '.join(clauses)}"  # noqa: S608 - clauses are constants with placeholders
             f" ORDER BY {_SORT_COLUMNS[sort['sortField']]} {order}, rowid {order}",
             values,
         ).fetchall()

@@ -52,7 +52,7 @@ def test_without_one_permission_a_step_fails(
     with (
         withheld(iam, role_arn=world.roles[role], action=action),
         # A step fails in its own way: an error of the workbench, a client's, or what its log says.
-        pytest.raises(Exception) as caught,  # noqa: PT011
+        pytest.raises(Exception) as caught,  # noqa: PT011 - the text is asserted below
     ):
         step(world)
     told = " ".join([str(caught.value), *getattr(caught.value, "details", ())])

@@ -350,7 +350,7 @@ def test_editing_one_dataset_changes_no_other() -> None:
         assert "SourceApplicationEntityTitle" not in one.file_meta
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301 - its own bytes
 def test_a_copy_of_a_dataset_is_whole_and_its_own(copied: Any) -> None:
     (original, *_) = _alike()
     made = copied(original)

@@ -44,7 +44,7 @@ def test_what_is_built_is_what_the_standard_library_reads(texts: list[str]) -> N
     body, content_type = build_multipart([text.encode() for text in texts], content_type="text/plain")
     head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n".encode()
     message: Message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
-    assert [part.get_payload() for part in message.get_payload()] == texts  # type: ignore[union-attr]
+    assert [part.get_payload() for part in message.get_payload()] == texts  # type: ignore[union-attr]  # a multipart has parts
 
 
 @given(st.lists(DATA, min_size=1, max_size=4))

@@ -251,7 +251,7 @@ def test_who_stops_early_retrieves_no_more(server: ScriptedWeb, web: DicomWeb, s
     server.answer = Archive(source)
     instances = web.retrieve_instances(study="1.2", series="1.2.3", at_once=1)
     next(instances)
-    instances.close()  # type: ignore[attr-defined]
+    instances.close()  # type: ignore[attr-defined]  # a generator
     assert len(server.requests) <= 1 + 3
     assert not any(thread.name.startswith("dicomweb") for thread in threading.enumerate())
 
@@ -301,7 +301,7 @@ def test_a_page_with_more_than_was_asked_for_is_cut(server: ScriptedWeb, web: Di
 )
 def test_searches_that_the_service_does_not_have(web: DicomWeb, arguments: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"no search|within its study"):
-        web.search(**arguments)  # type: ignore[arg-type]
+        web.search(**arguments)  # type: ignore[arg-type]  # that is what is refused
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_the_code_runs_as_it_stands(
         "Timings(",
     ):
         assert expected in printed
-    exec(handling, names)  # noqa: S102
+    exec(handling, names)  # noqa: S102 - the guide's own code
     assert np.array_equal(names["volumes"][0].array, hu)
 
 

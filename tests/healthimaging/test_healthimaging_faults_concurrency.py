@@ -75,7 +75,7 @@ def test_frames_that_are_closed_early_end_soon(fault: str) -> None:
         assert next(iter(frames)) is not None
         service.wait_for(lambda: service.frame_requests >= 2)
         with within(GIVEN_UP_SECONDS):
-            frames.close()  # type: ignore[attr-defined]
+            frames.close()  # type: ignore[attr-defined]  # a generator
         assert service.frame_requests < 8
 
 

@@ -99,7 +99,7 @@ def test_a_search_survives_a_fault_that_ends(fault: str) -> None:
     once = Fault(distort=DELIVERY[fault], operation="SearchImageSets", attempts=1)
     service = FaultyService(image_sets=parts, faults=[once])
     with service, client_of(service, **settings(fault)) as client, within(SECONDS):
-        READS["volumes"](Study.open(client, DATASTORE, STUDY_UID), truth)  # type: ignore[arg-type]
+        READS["volumes"](Study.open(client, DATASTORE, STUDY_UID), truth)  # type: ignore[arg-type]  # read as an image set is
 
 
 @pytest.mark.parametrize("fault", DELIVERY)
@@ -190,7 +190,7 @@ def test_versions_that_change_half_way_are_not_seen() -> None:
     with service, client_of(service, **ATTEMPTS) as client:
         found = Study.open(client, DATASTORE, STUDY_UID)
         for read in each_read(service, SECONDS):
-            read(found, truth)  # type: ignore[arg-type]
+            read(found, truth)  # type: ignore[arg-type]  # read as an image set is
 
 
 def test_the_header_of_another_image_set_is_refused() -> None:
@@ -215,4 +215,4 @@ def test_a_series_is_read_through_transient_faults() -> None:
     with service, client_of(service, **ATTEMPTS) as client:
         found = Series.open(client, DATASTORE, MR_SERIES)
         for read in each_read(service, SECONDS):
-            read(found, own)  # type: ignore[arg-type]
+            read(found, own)  # type: ignore[arg-type]  # read as an image set is

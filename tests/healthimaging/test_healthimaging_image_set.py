@@ -447,7 +447,7 @@ def test_a_frame_whose_size_was_damaged_on_the_way_is_fetched_again() -> None:
             answer["imageFrameBlob"] = BytesIO(answers.pop(0))
         return answer
 
-    service.get_image_frame = once_damaged  # type: ignore[method-assign]
+    service.get_image_frame = once_damaged  # type: ignore[method-assign]  # the service answers differently
     (volume,) = opened(service).volumes()
     assert np.array_equal(volume.array, hu)
     assert answers == []
@@ -470,7 +470,7 @@ def test_an_error_does_not_wait_for_another_copy_of_a_damaged_frame() -> None:
             raise client_error("ResourceNotFoundException")
         return original(**params)
 
-    service.get_image_frame = answer  # type: ignore[method-assign]
+    service.get_image_frame = answer  # type: ignore[method-assign]  # the service answers differently
     begin = time.monotonic()
     try:
         with pytest.raises(FrameUnavailableError):

@@ -56,7 +56,7 @@ def test_the_code_for_monai_runs_as_it_stands(
     assert "torch.Size([1, 1, " in capfd.readouterr().out
     assert names["batch"]["image"].shape[0] == 1
     assert len(list(tmp_path.glob("*.pt"))) == 1
-    exec(labelled, names)  # noqa: S102
+    exec(labelled, names)  # noqa: S102 - the guide's own code
     full, coarse = names["in_memory"][0], names["on_disk"][0]
     assert torch.equal(full["label"].bool(), full["image"] > 1000)
     # A label at a level is the label at the centres of the image's remaining pixels.

@@ -261,7 +261,7 @@ def test_the_program_ends_with_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     services = Services()
-    client: Callable[[Any], Any] = lambda environment: services  # noqa: E731
+    client: Callable[[Any], Any] = lambda environment: services  # noqa: E731 - typed, and short
     monkeypatch.setattr(environment_check, "_client", client)
     assert environment_check.main(["dev"]) == 0
     services.datastore = "DELETED"

@@ -154,7 +154,7 @@ def test_the_rules_hold_in_what_is_deployed(tmp_path: Path) -> None:
     platform = app.node.find_child("local")
     assert isinstance(platform, Platform)
     (datastore,) = [c for c in platform.data.archive.node.find_all() if c.node.id == "Datastore"]
-    datastore.add_override("DeletionPolicy", "Delete")  # type: ignore[attr-defined]
+    datastore.add_override("DeletionPolicy", "Delete")  # type: ignore[attr-defined]  # every L1 resource has it
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         app.synth()
     report = (tmp_path / "validation-report.json").read_text()

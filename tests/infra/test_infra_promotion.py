@@ -309,7 +309,7 @@ def test_tasks_that_the_next_environment_does_not_have_are_not_offered() -> None
 def test_neighbours_follow_the_delivery() -> None:
     found = neighbours_of(load_environment("staging"))
     assert isinstance(found, Neighbours)
-    assert (found.before.name, found.after.name) == ("dev", "prod")  # type: ignore[union-attr]
+    assert (found.before.name, found.after.name) == ("dev", "prod")  # type: ignore[union-attr]  # both neighbours are there
     assert neighbours_of(load_environment("local")) is None
 
 

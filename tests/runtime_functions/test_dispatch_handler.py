@@ -127,9 +127,9 @@ def test_one_endpoint_that_fails_does_not_keep_the_others_from_being_tried_again
         endpoints.fails = "ThrottlingException" if params["EndpointName"].endswith("liver") else None
         return original(**params)
 
-    endpoints.invoke_endpoint_async = invoke  # type: ignore[method-assign]
+    endpoints.invoke_endpoint_async = invoke  # type: ignore[method-assign]  # answers differently for once
     assert handle(message("m1")) == ["m1"]
-    endpoints.invoke_endpoint_async = original  # type: ignore[method-assign]
+    endpoints.invoke_endpoint_async = original  # type: ignore[method-assign]  # answers differently for once
     endpoints.fails = None
     bucket.age(600)
     assert handle(message("m1")) == []

@@ -79,7 +79,7 @@ def test_of_two_at_the_same_time_one_sends(requests: Requests, endpoints: Endpoi
             requests.send(run())
         return original(**params)
 
-    endpoints.invoke_endpoint_async = while_another_comes  # type: ignore[method-assign]
+    endpoints.invoke_endpoint_async = while_another_comes  # type: ignore[method-assign]  # answers differently for once
     assert requests.send(run())
     assert len(endpoints.invocations) == 1
 

@@ -327,7 +327,7 @@ def test_another_attempt_cannot_exchange_what_this_one_has_verified() -> None:
             handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
         return register(**request)
 
-    registry.create_model_package = while_another_attempt_runs  # type: ignore[method-assign]
+    registry.create_model_package = while_another_attempt_runs  # type: ignore[method-assign]  # answers differently for once
     handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
     (request,) = registry.created
     folder, model, _ = copied_to(request)

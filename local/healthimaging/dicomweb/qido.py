@@ -169,7 +169,7 @@ class Qido:
                 values += uids
         rows = connection.execute(
             # Built of the constants above; every value of the request is a parameter.
-            f"SELECT * FROM image_sets WHERE {' AND '.join(clauses)} ORDER BY rowid",  # noqa: S608
+            f"SELECT * FROM image_sets WHERE {' AND '.join(clauses)} ORDER BY rowid",  # noqa: S608 - clauses are constants with placeholders
             values,
         ).fetchall()
         for row in rows:
