@@ -487,22 +487,26 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
             yield _wildcard("studio/ClinicalIntegrator/PolicyAtEndpoints/Resource", resource, reason)
 
 
-def _index_function() -> Iterator[Acknowledgement]:
-    function = "catalog/Index/Function/Resource"
+def _started_by_its_queue(
+    function: str, *, at_a_time: str = "two", lost: str = "events that the rule cannot deliver"
+) -> Iterator[Acknowledgement]:
     for finding, reason in {
         "AwsSolutions-L1": _PYTHON_VERSION,
         "HIPAA.Security-LambdaConcurrency": (
-            "The function is started by its queue alone, and the event source mapping limits it to four "
-            "at a time. A reservation would be a second limit of the same kind: below the mapping's it "
+            f"The function is started by its queue alone, and the event source mapping limits it to "
+            f"{at_a_time} at a time. A reservation would be a second limit of the same kind: below the mapping's it "
             "throttles what was already taken from the queue, above it it has no effect."
         ),
         "HIPAA.Security-LambdaDLQ": (
             "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
-            "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
-            "rule cannot deliver."
+            f"What fails five times goes to the dead-letter queue of that queue, and so do {lost}."
         ),
     }.items():
         yield Acknowledgement(path=function, finding=finding, reason=reason)
+
+
+def _index_function() -> Iterator[Acknowledgement]:
+    yield from _started_by_its_queue("catalog/Index/Function/Resource", at_a_time="four")
 
 
 def _dispatch_function(platform: Platform) -> Iterator[Acknowledgement]:
@@ -514,19 +518,7 @@ def _dispatch_function(platform: Platform) -> Iterator[Acknowledgement]:
     results = _exported(data, data.buckets.results.bucket_arn)
     yield _wildcard(role, f"{results}/requests/dispatch/*", _OBJECTS)
     yield from _in_network(platform, role)
-    for finding, reason in {
-        "AwsSolutions-L1": _PYTHON_VERSION,
-        "HIPAA.Security-LambdaConcurrency": (
-            "The function is started by its queue alone, and the event source mapping limits it to two at a "
-            "time. A reservation would be a second limit of the same kind."
-        ),
-        "HIPAA.Security-LambdaDLQ": (
-            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
-            "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
-            "rule cannot deliver."
-        ),
-    }.items():
-        yield Acknowledgement(path="inference/Events/Function/Resource", finding=finding, reason=reason)
+    yield from _started_by_its_queue("inference/Events/Function/Resource")
 
 
 def _reconcile_function(platform: Platform) -> Iterator[Acknowledgement]:
@@ -562,19 +554,9 @@ def _announce_function(platform: Platform) -> Iterator[Acknowledgement]:
     for prefix in ("requests", "responses", "failures", "failures/noted"):
         yield _wildcard(role, f"{results}/{prefix}/*", _OBJECTS)
     yield from _in_network(platform, role)
-    for finding, reason in {
-        "AwsSolutions-L1": _PYTHON_VERSION,
-        "HIPAA.Security-LambdaConcurrency": (
-            "The function is started by its queue alone, and the event source mapping limits it to two at a "
-            "time. A reservation would be a second limit of the same kind."
-        ),
-        "HIPAA.Security-LambdaDLQ": (
-            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
-            "What fails five times goes to the dead-letter queue of that queue, and so do notifications that "
-            "the topics cannot deliver."
-        ),
-    }.items():
-        yield Acknowledgement(path="inference/Announce/Function/Resource", finding=finding, reason=reason)
+    yield from _started_by_its_queue(
+        "inference/Announce/Function/Resource", lost="notifications that the topics cannot deliver"
+    )
 
 
 def _promotion(platform: Platform) -> Iterator[Acknowledgement]:
@@ -603,19 +585,7 @@ def _promotion(platform: Platform) -> Iterator[Acknowledgement]:
     models = _exported(data, data.buckets.models.bucket_arn)
     yield _wildcard(promoter, f"{models}/promoted/*", _OBJECTS)
     yield from _in_network(platform, promoter)
-    for finding, reason in {
-        "AwsSolutions-L1": _PYTHON_VERSION,
-        "HIPAA.Security-LambdaConcurrency": (
-            "The function is started by its queue alone, and the event source mapping limits it to two at a "
-            "time. Approvals are rare; a reservation would hold back concurrency that others need."
-        ),
-        "HIPAA.Security-LambdaDLQ": (
-            "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
-            "What fails five times goes to the dead-letter queue of that queue, and so do events that the "
-            "rule cannot deliver."
-        ),
-    }.items():
-        yield Acknowledgement(path="promotion/Candidates/Function/Resource", finding=finding, reason=reason)
+    yield from _started_by_its_queue("promotion/Candidates/Function/Resource")
 
 
 def _buckets() -> Iterator[Acknowledgement]:
