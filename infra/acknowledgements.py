@@ -493,9 +493,9 @@ def _started_by_its_queue(
     for finding, reason in {
         "AwsSolutions-L1": _PYTHON_VERSION,
         "HIPAA.Security-LambdaConcurrency": (
-            f"The function is started by its queue alone, and the event source mapping limits it to "
-            f"{at_a_time} at a time. A reservation would be a second limit of the same kind: below the mapping's it "
-            "throttles what was already taken from the queue, above it it has no effect."
+            "The function is started by its queue alone, and the event source mapping limits it to "
+            f"{at_a_time} at a time. A reservation would be a second limit of the same kind: below the "
+            "mapping's it throttles what was already taken from the queue, above it it has no effect."
         ),
         "HIPAA.Security-LambdaDLQ": (
             "A function's own dead-letter queue is for asynchronous invocations; this one reads a queue. "
