@@ -113,12 +113,19 @@ def put(client: TestClient, tmp_path: Path) -> Callable[..., httpx.Response]:
     def load(name: str, *, mebibytes: int = 1, fails: str | None = None, of: str | None = None) -> Any:
         folder = tmp_path / "models" / (of or name) / "model"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "mebibytes").write_text(str(mebibytes))
+        _write(folder / "mebibytes", str(mebibytes))
         if fails:
-            (folder / "fails").write_text(fails)
+            _write(folder / "fails", fails)
         return client.post("/models", json={"model_name": name, "url": str(folder)})
 
     return load
+
+
+def _write(file: Path, text: str) -> None:
+    """Write whole or not at all: the loader may be reading it for another thread that put the same model."""
+    part = file.with_name(f"{file.name}.{threading.get_ident()}")
+    part.write_text(text)
+    part.replace(file)
 
 
 def _names(client: TestClient, **query: Any) -> list[str]:
