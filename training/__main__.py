@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from training.errors import TrainingError
-from training.job import EvaluationJob, TrainingJob, base_directory, describe_failure, write_failure
+from training.job.contract import EvaluationJob, TrainingJob, base_directory, describe_failure, write_failure
 from training.stopping import StoppedError, StopRequest
 
 if TYPE_CHECKING:
-    from training.data import CaseReader
-    from training.train import OpenReader
+    from training.data.cases import CaseReader
+    from training.loop.train import OpenReader
 
 _LOG = logging.getLogger("training")
 
@@ -68,18 +68,18 @@ def _run(command: str, *, open_reader: OpenReader, stop: StopRequest) -> None:
     adopt_region(os.environ)
     if command == "train":
         training_job = TrainingJob.from_environment()
-        from training.train import train
+        from training.loop.train import train
 
         train(training_job, open_reader=open_reader, stop=stop)
     else:
         evaluation_job = EvaluationJob.from_environment()
-        from training.evaluate import evaluate
+        from training.evaluation.evaluate import evaluate
 
         evaluate(evaluation_job, open_reader=open_reader, stop=stop)
 
 
 def _datastore(channels: Mapping[str, int]) -> CaseReader:
-    from training.data import DatastoreReader
+    from training.data.cases import DatastoreReader
 
     return DatastoreReader.connected(channels)
 

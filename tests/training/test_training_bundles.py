@@ -16,9 +16,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from training_phantoms import SPACING, phantom
 
-from training.bundle import LIBRARY, TrainingConfiguration, named_bundle, read_bundle
+from training.configuration.bundle import LIBRARY, TrainingConfiguration, named_bundle, read_bundle
+from training.data.sampling import StepLoader
 from training.errors import BundleError, JobConfigurationError
-from training.sampling import StepLoader
 
 BUNDLES = sorted(folder.name for folder in LIBRARY.iterdir() if (folder / "configs").is_dir())
 

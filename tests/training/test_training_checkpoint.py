@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import Checkpoints
 from training.errors import CheckpointError
+from training.loop.checkpoint import Checkpoints
 
 
 def saved(folder: Path, *steps: int) -> Checkpoints:

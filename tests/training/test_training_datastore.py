@@ -22,9 +22,9 @@ from training_phantoms import SHAPE, SPACING, lay_out_training, phantom
 
 from healthimaging import Case, ImageSetRef, Manifest, SegmentDescription, write_segmentation
 from healthimaging.manifest import patient_key
-from training import data
 from training.__main__ import main
-from training.data import DatastoreReader, check_cases
+from training.data import cases
+from training.data.cases import DatastoreReader, check_cases
 from training.errors import DataError
 
 PATIENT = "PHANTOM-1"
@@ -219,7 +219,7 @@ def test_what_other_libraries_say_of_a_header_is_not_repeated(
     def fail(client: Any, case: Case) -> None:
         raise ValueError("Invalid value: 'Doe^Jane'")
 
-    monkeypatch.setattr(data, "load_case", fail)
+    monkeypatch.setattr(cases, "load_case", fail)
     with pytest.raises(DataError, match="unexpected ValueError at test_training_datastore") as caught:
         archive.reader.read(archive.case())
     assert "Doe" not in str(caught.value)

@@ -15,9 +15,9 @@ from training_jobs import Finished, lay_out_evaluation, run_main
 from training_phantoms import DATASTORE_ID, PhantomReader, write_manifest
 
 from healthimaging import Case, ImageSetRef
-from training.bundle import read_bundle
+from training.configuration.bundle import read_bundle
 from training.errors import EvaluationError
-from training.evaluate import Model, mean_dice, score
+from training.evaluation.evaluate import Model, mean_dice, score
 
 CHEST = Case(
     patient_key="chest",

@@ -11,7 +11,7 @@ from training_phantoms import lay_out_training
 
 from training.__main__ import main
 from training.errors import DataError, JobConfigurationError
-from training.job import (
+from training.job.contract import (
     FAILURE_CHARACTERS,
     EvaluationJob,
     Hyperparameters,

@@ -21,7 +21,7 @@ from training_phantoms import environment, lay_out_training
 
 from healthimaging.manifest import Split
 from training.errors import DivergenceError
-from training.train import TrainingLoop
+from training.loop.train import TrainingLoop
 
 LOSS = re.compile(r"train_loss=([0-9.eE+-]+)")
 DICE = re.compile(r"val_mean_dice=([0-9.eE+-]+)")

@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from healthimaging import Case, ImageSetRef, Manifest
 from healthimaging.manifest import Split
 from training.__main__ import main
-from training.data import label_map
+from training.data.cases import label_map
 
 DATASTORE_ID = "0" * 32
 SHAPE = (40, 40, 20)

@@ -1,9 +1,10 @@
 """Copies of a model and its evaluation, as they were when the package was registered.
 
 A package names both by address, and an object can be overwritten. So neither may be younger than the
-package. The evaluation names the weights that were measured by their SHA-256 (training/evaluate.py): the
-weights inside the copied archive have to be these. It does not name the archive's other files
-(configurations, scripts), for which the date alone speaks; S3 dates an upload in parts from its beginning.
+package. The evaluation names the weights that were measured by their SHA-256
+(training/evaluation/evaluate.py): the weights inside the copied archive have to be these. It does not name
+the archive's other files (configurations, scripts), for which the date alone speaks; S3 dates an upload in
+parts from its beginning.
 """
 
 from __future__ import annotations

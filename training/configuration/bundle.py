@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from training.errors import BundleError, JobConfigurationError, TrainingError
 from training.stopping import StoppedError
 
-LIBRARY = Path(__file__).parent / "bundles"
+LIBRARY = Path(__file__).parents[1] / "bundles"
 """The bundles that come with the image."""
 
 LOADING = frozenset({"LoadImage", "LoadImaged", "EnsureChannelFirst", "EnsureChannelFirstd"})
@@ -161,7 +161,7 @@ class TrainingConfiguration:
         parser["platform"] = {"training": training, "validation": validation}
         parser["train#dataset"] = _cached("@platform#training", "@train#preprocessing")
         parser["train#dataloader"] = {
-            "_target_": "training.sampling.StepLoader",
+            "_target_": "training.data.sampling.StepLoader",
             "dataset": "@train#dataset",
             "batch_size": self.batch_size,
             "seed": self.seed,

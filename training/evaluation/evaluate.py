@@ -25,12 +25,12 @@ from monai.metrics import compute_dice
 
 from healthimaging import Case, Manifest
 from healthimaging.manifest import Split
-from training.bundle import Bundle, InferenceConfiguration, read_bundle
-from training.data import check_cases, read_manifest
+from training.configuration.bundle import Bundle, InferenceConfiguration, read_bundle
+from training.data.cases import check_cases, read_manifest
 from training.errors import EvaluationError
-from training.job import EvaluationJob
+from training.job.contract import EvaluationJob
+from training.loop.train import OpenReader
 from training.stopping import StopRequest
-from training.train import OpenReader
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from monai.networks.utils import convert_to_torchscript
 
-from training.bundle import Bundle
+from training.configuration.bundle import Bundle
 from training.errors import ExportError
 
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "pydicom", "highdicom", "imagecodecs", "boto3")

@@ -14,12 +14,12 @@ from ignite.engine import Engine, Events
 from monai.handlers import from_engine
 from monai.utils import set_determinism
 
-from training.bundle import Bundle, TrainingConfiguration, named_bundle
-from training.checkpoint import Checkpoints
-from training.data import CaseReader, LazyCases, check_cases, read_manifest
+from training.configuration.bundle import Bundle, TrainingConfiguration, named_bundle
+from training.data.cases import CaseReader, LazyCases, check_cases, read_manifest
 from training.errors import DataError, DivergenceError, JobConfigurationError
-from training.export import Provenance, export_model
-from training.job import TrainingJob
+from training.export.export import Provenance, export_model
+from training.job.contract import TrainingJob
+from training.loop.checkpoint import Checkpoints
 from training.stopping import StopRequest
 
 _LOG = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""MONAI bundles under the platform: read, overlaid, built."""

@@ -1,0 +1,1 @@
+"""Image sets as training items: read, transformed once, kept, sampled."""

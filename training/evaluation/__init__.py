@@ -1,0 +1,1 @@
+"""How good a trained model is, on patients that it has not seen."""

@@ -1,0 +1,1 @@
+"""The model archive that the runtime serves, and where it comes from."""

@@ -1,0 +1,1 @@
+"""The training itself, on one or many ranks."""
