@@ -11,7 +11,11 @@ from rich.console import Console
 
 from benchmarks.report import FOLDER, Report
 
-BENCHMARKS = {"connector": "benchmarks.connector", "inference": "benchmarks.inference"}
+BENCHMARKS = {
+    "connector": "benchmarks.connector",
+    "inference": "benchmarks.inference",
+    "training": "benchmarks.training",
+}
 """Module by name; each has `run(progress) -> Report`. Imported when it runs: one may need what another does
 not.
 """

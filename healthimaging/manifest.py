@@ -16,7 +16,11 @@ from typing import Any, Literal, cast, get_args
 from healthimaging.errors import ManifestError
 from healthimaging.reference import ImageSetRef
 
-SCHEMA = "monai-on-aws/dataset-manifest/1"
+SCHEMA = "monai-on-aws/dataset-manifest/2"
+"""What is written: version 2 knows classes and says where labels come from."""
+
+_FIRST_SCHEMA = "monai-on-aws/dataset-manifest/1"
+"""Still read: every case is labelled by a segmentation, or by nothing."""
 
 Split = Literal["train", "validation", "test"]
 
@@ -32,12 +36,34 @@ def patient_key(patient_id: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One image, its label, and the side of the split that its patient is on."""
+    """One image, its label, and the side of the split that its patient is on.
+
+    Attributes:
+        patient_key: As `patient_key` makes it.
+        split: The side of the split.
+        image: The image set to look at.
+        label: The image set with its segmentation.
+        class_name: The class that the image belongs to as a whole, in place of a segmentation.
+
+    Raises:
+        ManifestError: Both a segmentation and a class, or a class without a name.
+    """
 
     patient_key: str
     split: Split
     image: ImageSetRef
     label: ImageSetRef | None = None
+    class_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_name is None:
+            return
+        if self.label is not None:
+            msg = "The case has a segmentation and a class; it may have one of both"
+            raise ManifestError(msg, image_set_id=self.image.image_set_id)
+        if not self.class_name.strip():
+            msg = "The case's class has no name"
+            raise ManifestError(msg, image_set_id=self.image.image_set_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +76,8 @@ class Manifest:
         seed: What the split was drawn with.
         cases: In the order in which they are read.
         statistics: Counts and sums of the data set, by name.
+        labels: Where the labels come from, such as `{"kind": "segmentation"}`, or for classes
+            `{"kind": "class", "source": "labels.csv", "sha256": "..."}`.
         schema: Name and version of the format.
 
     Raises:
@@ -62,10 +90,12 @@ class Manifest:
     seed: int
     cases: tuple[Case, ...]
     statistics: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     schema: str = SCHEMA
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "statistics", MappingProxyType(dict(self.statistics)))
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         if self.schema != SCHEMA:
             msg = f"Manifest schema is {self.schema!r}, this library reads {SCHEMA!r}"
             raise ManifestError(msg)
@@ -98,6 +128,7 @@ class Manifest:
             "query": self.query,
             "datastoreId": self.datastore_id,
             "seed": self.seed,
+            "labels": dict(self.labels),
             "statistics": dict(self.statistics),
             "cases": [
                 {
@@ -105,6 +136,7 @@ class Manifest:
                     "split": case.split,
                     "image": _ref_to_json(case.image),
                     "label": None if case.label is None else _ref_to_json(case.label),
+                    "class": case.class_name,
                 }
                 for case in self.cases
             ],
@@ -115,6 +147,8 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> Manifest:
         """Reads a manifest strictly: a missing, unknown or mistyped key is an error that names it.
 
+        A manifest of version 1 is read as one of version 2.
+
         Raises:
             ManifestError: The text is not a valid manifest.
         """
@@ -123,30 +157,49 @@ class Manifest:
         except ValueError as error:
             msg = "The manifest is not JSON"
             raise ManifestError(msg) from error
+        first = isinstance(document, dict) and document.get("schema") == _FIRST_SCHEMA
         fields = _object(
-            document,
-            "manifest",
-            {"schema": str, "query": str, "datastoreId": str, "seed": int, "statistics": dict, "cases": list},
+            document, "manifest", _MANIFEST_KEYS if first else {**_MANIFEST_KEYS, "labels": dict}
         )
         for name, number in fields["statistics"].items():
             if not isinstance(number, (int, float)) or isinstance(number, bool):
                 msg = f"statistics.{name} is not a number"
                 raise ManifestError(msg)
+        for name, told in fields.get("labels", {}).items():
+            if not isinstance(told, str):
+                msg = f"labels.{name} is not a string"
+                raise ManifestError(msg)
+        keys = _CASE_KEYS if first else {**_CASE_KEYS, "class": (str, type(None))}
         datastore_id = fields["datastoreId"]
         return cls(
-            schema=fields["schema"],
+            schema=SCHEMA if first else fields["schema"],
             query=fields["query"],
             datastore_id=datastore_id,
             seed=fields["seed"],
             statistics=fields["statistics"],
-            cases=tuple(_case(case, f"cases[{i}]", datastore_id) for i, case in enumerate(fields["cases"])),
+            labels=fields.get("labels", {}),
+            cases=tuple(
+                _case(case, f"cases[{i}]", datastore_id, keys) for i, case in enumerate(fields["cases"])
+            ),
         )
 
 
-def _case(value: Any, where: str, datastore_id: str) -> Case:
-    fields = _object(
-        value, where, {"patientKey": str, "split": str, "image": dict, "label": (dict, type(None))}
-    )
+_Types = Mapping[str, type | tuple[type, ...]]
+"""What the values of an object's keys must be."""
+
+_MANIFEST_KEYS: _Types = {
+    "schema": str,
+    "query": str,
+    "datastoreId": str,
+    "seed": int,
+    "statistics": dict,
+    "cases": list,
+}
+_CASE_KEYS: _Types = {"patientKey": str, "split": str, "image": dict, "label": (dict, type(None))}
+
+
+def _case(value: Any, where: str, datastore_id: str, keys: _Types) -> Case:
+    fields = _object(value, where, keys)
     if fields["split"] not in get_args(Split):
         msg = f"{where}.split is {fields['split']!r}, not one of {', '.join(get_args(Split))}"
         raise ManifestError(msg)
@@ -156,6 +209,7 @@ def _case(value: Any, where: str, datastore_id: str) -> Case:
         split=cast(Split, fields["split"]),
         image=_ref(fields["image"], f"{where}.image", datastore_id),
         label=None if label is None else _ref(label, f"{where}.label", datastore_id),
+        class_name=fields.get("class"),
     )
 
 
@@ -170,7 +224,7 @@ def _ref_to_json(ref: ImageSetRef) -> dict[str, str]:
     return {"imageSetId": ref.image_set_id, "versionId": ref.version_id}
 
 
-def _object(value: Any, where: str, types: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+def _object(value: Any, where: str, types: _Types) -> dict[str, Any]:
     if not isinstance(value, dict):
         msg = f"{where} is not an object"
         raise ManifestError(msg)

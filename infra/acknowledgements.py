@@ -49,6 +49,11 @@ _NO_RESOURCES_IN_NETWORK = (
     "options to SageMaker when it connects the container: IAM knows no resources for that, and it changes "
     "nothing."
 )
+_PACKAGE_LIST = (
+    "Also covers sagemaker:ListModelPackages, with which an evaluation finds the approved model; a list has "
+    "no resource that IAM could compare. The answer holds ARNs and states, and looking at a package is "
+    "limited to the groups of the environment's tasks."
+)
 _PIPELINE_JOBS = (
     "SageMaker makes the name of each job of a pipeline from the execution's id. The wildcard is limited "
     "to names that start with 'pipelines-', and starting such a job also needs iam:PassRole, which is "
@@ -96,9 +101,9 @@ _SPACES = (
     "changing and deleting is limited by conditions to private spaces that the profile itself owns."
 )
 _STUDIO_LISTS = (
-    "Studio's start page lists domains, profiles, spaces and applications, and a reviewer lists model "
-    "packages; a list has no resource that IAM could compare. The answers hold names and states, nothing of "
-    "what is in a space or in a model."
+    "Studio's start page lists domains, profiles, spaces and applications, and who trains or reviews lists "
+    "model packages; a list has no resource that IAM could compare. The answers hold names and states, "
+    "nothing of what is in a space or in a model."
 )
 _TABLES = (
     "The persona may ask all tables of the catalog; the wildcard is limited to the environment's database, "
@@ -278,16 +283,18 @@ def _roles(platform: Platform) -> Iterator[Acknowledgement]:
     yield from _in_network(platform, indexer)
 
     for job, prefixes in {
-        "Trainer": ("manifests", "checkpoints", "training"),
-        "Evaluator": ("manifests", "training", "evaluation"),
+        "Trainer": ("manifests", "bundles", "checkpoints", "training"),
+        "Evaluator": ("manifests", "training", "promoted", "evaluation"),
     }.items():
         role = f"training/{job}/Policy/Resource"
         yield _wildcard(role, image_sets, _IMAGE_SETS)
         for prefix in prefixes:
             yield _wildcard(role, f"{models}/{prefix}/*", _OBJECTS)
-        yield from _connected_by_sagemaker(platform, role)
+        yield from _connected_by_sagemaker(platform, role, also=_PACKAGE_LIST if job == "Evaluator" else "")
     for task in platform.environment.training.tasks:
         yield from _pipeline_runner(platform, task=task, models=models)
+        packages = f"{_sagemaker(platform)}:model-package/monai-{platform.environment.name}-{task.name}/*"
+        yield _wildcard("training/Evaluator/Policy/Resource", packages, _PACKAGE_VERSIONS)
 
     yield from _containers(platform, image_sets=image_sets, models=models, results=results)
 
@@ -324,12 +331,16 @@ def _containers(
             yield from _connected_by_sagemaker(platform, role)
 
 
-def _connected_by_sagemaker(platform: Platform, policy: str) -> Iterator[Acknowledgement]:
-    """Of a container's role in the network (`permissions.join_network`)."""
+def _connected_by_sagemaker(platform: Platform, policy: str, *, also: str = "") -> Iterator[Acknowledgement]:
+    """Of a container's role in the network (`permissions.join_network`).
+
+    Args:
+        also: Why the role may do something else that has no resource.
+    """
     aws = platform.environment.aws
     interfaces = f"arn:aws:ec2:{aws.region}:{aws.account}:network-interface/*"
     yield _wildcard(policy, interfaces, _SAGEMAKER_INTERFACES)
-    yield _wildcard(policy, "*", _NO_RESOURCES_IN_NETWORK)
+    yield _wildcard(policy, "*", " ".join(filter(None, [_NO_RESOURCES_IN_NETWORK, also])))
 
 
 def _in_network(platform: Platform, policy: str) -> Iterator[Acknowledgement]:
@@ -344,8 +355,7 @@ def _pipeline_runner(platform: Platform, *, task: Task, models: str) -> Iterator
     runner = f"training/{task.logical_name}/Runner/Policy/Resource"
     for prefix in ("training", "evaluation"):
         yield _wildcard(runner, f"{models}/{prefix}/*", _OBJECTS)
-    aws = platform.environment.aws
-    sagemaker = f"arn:aws:sagemaker:{aws.region}:{aws.account}"
+    sagemaker = _sagemaker(platform)
     for kind in ("training-job", "processing-job"):
         yield _wildcard(runner, f"{sagemaker}:{kind}/pipelines-*", _PIPELINE_JOBS)
     group = f"monai-{platform.environment.name}-{task.name}"
@@ -418,6 +428,7 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
     catalog = _exported(data, buckets.catalog.bucket_arn)
     image_sets = {f"{_exported(data, data.archive.datastore_arn)}/imageset/*": _IMAGE_SETS}
     reviewed = {f"{models}/{prefix}/*": _OBJECTS for prefix in ("evaluation", "manifests")}
+    reviewed |= {f"{models}/promoted/*/evaluation.json": _OBJECTS}
     tasks = [f"monai-{environment.name}-{task.name}" for task in environment.training.tasks]
     packages = {f"{sagemaker}:model-package/{task}/*": _PACKAGE_VERSIONS for task in tasks}
     endpoints = [
@@ -446,6 +457,7 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
             **image_sets,
             **reviewed,
             **packages,
+            f"{models}/bundles/*": _OBJECTS,
             f"arn:aws:glue:{region_account}:table/monai_{environment.name.replace('-', '_')}/*": _TABLES,
             f"{catalog}/*": _OBJECTS,
             f"{catalog}/query-results/*": _OBJECTS,
@@ -653,6 +665,12 @@ def _own(stack: cdk.Stack, arn: str) -> str:
 def _exported(stack: cdk.Stack, arn: str) -> str:
     """How a finding names the ARN of a resource of another stack: by the export through which it comes."""
     return str(stack.resolve(stack.export_value(arn))["Fn::ImportValue"])
+
+
+def _sagemaker(platform: Platform) -> str:
+    """How every ARN of SageMaker's in the environment begins."""
+    aws = platform.environment.aws
+    return f"arn:aws:sagemaker:{aws.region}:{aws.account}"
 
 
 def _log_groups(platform: Platform, prefix: str) -> str:

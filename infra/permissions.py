@@ -50,6 +50,22 @@ def write_objects(bucket: s3.IBucket, *prefixes: str) -> iam.PolicyStatement:
     )
 
 
+def read_packages(stack: cdk.Stack, *, groups: Sequence[str]) -> list[iam.PolicyStatement]:
+    """Find the model packages of groups, and look at them."""
+    if not groups:
+        return []
+    packages = [
+        stack.format_arn(service="sagemaker", resource="model-package", resource_name=f"{group}/*")
+        for group in groups
+    ]
+    return [
+        allow("sagemaker:DescribeModelPackage", on=packages),
+        # Before it is answered, no package is known whose ARN could be asked about, and documents of AWS
+        # differ about its resource. It shows ARNs and states.
+        allow("sagemaker:ListModelPackages", on=["*"]),
+    ]
+
+
 def read_with_key(key: kms.IKey) -> iam.PolicyStatement:
     """Read what is encrypted under the platform's key, and write nothing."""
     return allow("kms:Decrypt", on=[key.key_arn])

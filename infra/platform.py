@@ -54,7 +54,7 @@ class Platform(cdk.Stage):
             buckets=self.data.buckets,
             key=self.data.key,
             placement=self.network.placement,
-            model_reader=model_reader,
+            model_readers=neighbours.model_readers if neighbours else {},
         )
         self.inference = InferenceStack(
             self,

@@ -13,7 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from training.errors import TrainingError
-from training.job.contract import EvaluationJob, TrainingJob, base_directory, describe_failure, write_failure
+from training.job.cluster import launched_already
+from training.job.contract import EvaluationJob, TrainingJob, base_directory
+from training.job.failure import describe_failure, write_failure
+from training.job.gpu import adopt_compatibility, require_usable_gpu
+from training.job.launch import RANK_PROGRAM, launch
 from training.stopping import StoppedError, StopRequest
 
 if TYPE_CHECKING:
@@ -28,12 +32,18 @@ FAILURE_FILES = {"train": "failure", "evaluate": "message"}
 """Below `output/`: where training jobs and processing jobs look for a failure text."""
 
 
-def main(arguments: Sequence[str], *, open_reader: OpenReader | None = None) -> int:
+def main(
+    arguments: Sequence[str],
+    *,
+    open_reader: OpenReader | None = None,
+    program: Sequence[str] = RANK_PROGRAM,
+) -> int:
     """Runs one job.
 
     Args:
         arguments: `["train"]` or `["evaluate"]`.
         open_reader: Where cases come from; the HealthImaging data store of the environment when None.
+        program: What Python runs for each of several ranks.
 
     Returns:
         The exit code.
@@ -42,14 +52,14 @@ def main(arguments: Sequence[str], *, open_reader: OpenReader | None = None) -> 
         print(USAGE, file=sys.stderr)
         return 2
     # Before the libraries are imported, which takes seconds: a job may be stopped in them.
-    stop = StopRequest().listen()
+    stop = StopRequest.of_process()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
     # Both describe every epoch and run at level INFO.
     logging.getLogger("ignite").setLevel(logging.WARNING)
     logging.getLogger("botocore").setLevel(logging.WARNING)
     command = arguments[0]
     try:
-        _run(command, open_reader=open_reader or _datastore, stop=stop)
+        _run(command, open_reader=open_reader or _datastore, stop=stop, program=program)
     except StoppedError:
         _LOG.info("stopped on request")
         return 0
@@ -62,17 +72,23 @@ def main(arguments: Sequence[str], *, open_reader: OpenReader | None = None) -> 
     return 0
 
 
-def _run(command: str, *, open_reader: OpenReader, stop: StopRequest) -> None:
+def _run(command: str, *, open_reader: OpenReader, stop: StopRequest, program: Sequence[str]) -> None:
     from healthimaging.region import adopt_region
 
     adopt_region(os.environ)
     if command == "train":
         training_job = TrainingJob.from_environment()
+        if training_job.cluster.world_size > 1 and not launched_already():
+            launch(training_job.cluster, job_name=training_job.name, stop=stop, program=program)
+            stop.check()
+            return
+        require_usable_gpu()
         from training.loop.train import train
 
         train(training_job, open_reader=open_reader, stop=stop)
     else:
         evaluation_job = EvaluationJob.from_environment()
+        require_usable_gpu()
         from training.evaluation.evaluate import evaluate
 
         evaluate(evaluation_job, open_reader=open_reader, stop=stop)
@@ -85,4 +101,5 @@ def _datastore(channels: Mapping[str, int]) -> CaseReader:
 
 
 if __name__ == "__main__":
+    adopt_compatibility(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))

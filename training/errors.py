@@ -37,3 +37,7 @@ class ExportError(TrainingError):
 
 class EvaluationError(TrainingError):
     """The model cannot be evaluated, or the result would be no number."""
+
+
+class BaselineError(TrainingError):
+    """The approved model, with which a new one is to be compared, cannot be found, verified or measured."""

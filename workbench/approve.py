@@ -17,10 +17,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workbench.deployment import Deployment
+from workbench.deployment import Deployment, TrainingTask
 from workbench.errors import DeploymentFailed, WorkbenchError
 from workbench.log_tail import endpoint_log_group, log_tail
 from workbench.progress import Progress, silent
+from workbench.registry import PENDING, newest_packages, tasks_with_pending
 from workbench.served import Mode, Served, pascal_case
 from workbench.waiting import poll
 
@@ -63,7 +64,7 @@ class Approval:
 
     model_package_arn: str
     in_service: tuple[InService, ...]
-    """In the order of the environment file."""
+    """In the order of the environment file; empty: nothing of the environment serves its task."""
 
     @property
     def changed(self) -> bool:
@@ -71,10 +72,12 @@ class Approval:
         return any(one.changed for one in self.in_service)
 
     @property
-    def endpoint_name(self) -> str:
-        """Of the asynchronous endpoint, the default for volumes; without one, of the first."""
+    def endpoint_name(self) -> str | None:
+        """Of the asynchronous endpoint, the default for volumes; without one, of the first; None where
+        nothing serves the task.
+        """
         asynchronous = [one for one in self.in_service if one.served.mode is Mode.ASYNCHRONOUS]
-        return (asynchronous or list(self.in_service))[0].name
+        return next((one.name for one in (*asynchronous, *self.in_service)), None)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -99,7 +102,8 @@ def approve(
     Args:
         deployment: The environment's stacks.
         model_package_arn: The package; None takes the newest of the task's group that waits for approval.
-        task: The training task whose endpoints serve the package; None takes the only one.
+        task: The training task whose endpoints serve the package; None takes that of the package, or the
+            only one.
         note: Recorded with the approval.
         progress: Gets the stack's events.
         every_seconds: Time between two looks at the stack.
@@ -108,21 +112,17 @@ def approve(
         DeploymentFailed: Something that serves the task did not start with it. Everything serves what it
             served before; the package stays approved.
     """
-    identifier = deployment.task(task).identifier
+    chosen = _task(deployment, model_package_arn=model_package_arn, task=task)
     serving = {
         served: name
         for served in deployment.session.environment.served
         for name in served.tasks
-        if pascal_case(name) == identifier
+        if pascal_case(name) == chosen.identifier
     }
+    package = _mark(deployment, chosen, model_package_arn=model_package_arn, note=note, progress=progress)
     if not serving:
-        raise WorkbenchError(
-            f"Environment {deployment.session.environment.name} names nothing that serves {identifier}.",
-            advice="Name an endpoint for this task in the environment file and deploy the stack again.",
-        )
-    package = mark_approved(
-        deployment, model_package_arn=model_package_arn, task=task, note=note, progress=progress
-    )
+        progress(f"nothing of environment {deployment.session.environment.name} serves {chosen.name}")
+        return Approval(model_package_arn=package, in_service=())
     parameters = {served: served.package_parameter(name) for served, name in serving.items()}
     before = _update_stack(
         deployment,
@@ -154,29 +154,55 @@ def mark_approved(
     progress: Progress = silent,
 ) -> str:
     """Set a model package to Approved and return its ARN; the arguments are those of `approve`."""
-    sagemaker = deployment.session.client("sagemaker")
-    package = model_package_arn or _newest_pending(sagemaker, deployment.task(task).model_package_group)
-    sagemaker.update_model_package(
+    chosen = _task(deployment, model_package_arn=model_package_arn, task=task)
+    return _mark(deployment, chosen, model_package_arn=model_package_arn, note=note, progress=progress)
+
+
+def _task(deployment: Deployment, *, model_package_arn: str | None, task: str | None) -> TrainingTask:
+    """The task that is meant: as it is named, that of the package, or the only one."""
+    if model_package_arn is not None:
+        found = deployment.task_of_package(model_package_arn)
+        if task is not None and deployment.task(task) != found:
+            raise WorkbenchError(
+                f"{model_package_arn} is a package of {found.name}, not of {task}.",
+                advice="Leave out --task: the package says what it is for.",
+            )
+        return found
+    tasks = deployment.tasks
+    if task is not None or len(tasks) < 2:
+        return deployment.task(task)
+    waiting = ", ".join(one.name for one in tasks_with_pending(deployment, tasks)) or "none of them"
+    raise WorkbenchError(
+        f"There are {len(tasks)} training tasks, and nothing says which one is meant.",
+        advice=f"Say it with --task; a package waits for approval of: {waiting}.",
+    )
+
+
+def _mark(
+    deployment: Deployment,
+    task: TrainingTask,
+    *,
+    model_package_arn: str | None,
+    note: str,
+    progress: Progress,
+) -> str:
+    package = model_package_arn or _newest_pending(deployment, task)
+    deployment.session.client("sagemaker").update_model_package(
         ModelPackageArn=package, ModelApprovalStatus="Approved", ApprovalDescription=note
     )
     progress(f"approved {package.rpartition(':')[2]}")
     return package
 
 
-def _newest_pending(sagemaker: Any, group: str) -> str:
-    packages = sagemaker.list_model_packages(
-        ModelPackageGroupName=group,
-        ModelApprovalStatus="PendingManualApproval",
-        SortBy="CreationTime",
-        SortOrder="Descending",
-        MaxResults=1,
-    )["ModelPackageSummaryList"]
+def _newest_pending(deployment: Deployment, task: TrainingTask) -> str:
+    packages = newest_packages(deployment, task, limit=1, status=PENDING)
     if not packages:
         raise WorkbenchError(
-            f"No model package of {group} waits for approval.",
-            advice="Train one (monai-aws train), or name a package with --model-package.",
+            f"No model package of {task.model_package_group} waits for approval.",
+            advice=f"Train one (monai-aws train {task.name} --data MANIFEST), or name a package with "
+            "--model-package.",
         )
-    return str(packages[0]["ModelPackageArn"])
+    return packages[0]
 
 
 def _update_stack(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.deployment import Deployment
 from workbench.errors import QueryFailed, WorkbenchError
 from workbench.progress import Progress, silent
-from workbench.query import QueryResult, query, text_literal
+from workbench.query import QueryResult, Value, query, text_literal
 from workbench.waiting import poll
 
 INDEX_TIMEOUT_SECONDS = 180.0
 """Event, queue, function and Parquet take seconds; three minutes cover one retry of the queue."""
+
+DERIVED_MODALITIES = frozenset({"SEG", "SR", "DOC", "KO", "PR", "OT"})
+"""Modalities of what is said about images, and of secondary captures (OT), the runtime's snapshots among
+them: no model reads them as images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +31,11 @@ class SeriesRow:
     study_instance_uid: str
     series_instance_uid: str
     modality: str
+    attributes: Mapping[str, Value] = field(default_factory=dict, compare=False)
+    """Every column that the query returned, by its name."""
 
 
-REQUIRED = tuple(SeriesRow.__dataclass_fields__)
+REQUIRED = tuple(name for name in SeriesRow.__dataclass_fields__ if name != "attributes")
 """Columns that a query for a dataset must return."""
 
 
@@ -51,6 +57,7 @@ def series_rows(result: QueryResult) -> tuple[SeriesRow, ...]:
             study_instance_uid=str(record["study_instance_uid"] or ""),
             series_instance_uid=str(record["series_instance_uid"] or ""),
             modality=str(record["modality"] or ""),
+            attributes=record,
         )
         for record in result.records()
     )

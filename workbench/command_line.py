@@ -11,14 +11,19 @@ import typer
 from healthimaging.reference import ImageSetRef
 from workbench.deployment import Deployment
 from workbench.environment import load_environment
+from workbench.errors import WorkbenchError
 from workbench.failures import understood
 from workbench.output import Output
 from workbench.session import Session
 
 Env = Annotated[
-    str, typer.Option("--env", envvar="MONAI_ENV", help="Environment file in infra/environments.")
+    str,
+    typer.Option(
+        "--env", envvar="MONAI_ENV", help="Environment file: its name in infra/environments, or a path."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="Training task; needed if there are several.")]
 
 
 @contextmanager
@@ -37,6 +42,14 @@ def reporting(output: Output) -> Iterator[None]:
 def deployment_of(env: str) -> Deployment:
     """The stacks of an environment."""
     return Deployment(Session(load_environment(env)))
+
+
+def name_and_value(text: str, *, option: str) -> tuple[str, str]:
+    """The parts of NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise WorkbenchError(f"{text!r} is not NAME=VALUE.", advice=f"For example {option}.")
+    return name, value
 
 
 def reference(deployment: Deployment, image_set_id: str, version: str | None) -> ImageSetRef:

@@ -57,23 +57,58 @@ class Deployment:
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
         return StackOutputs(stack=name, environment=environment.name, values=outputs)
 
-    def task(self, name: str | None) -> TrainingTask:
-        """The training task `name` ("lung-segmentation"), or the only one that is deployed."""
+    @property
+    def tasks(self) -> tuple[TrainingTask, ...]:
+        """Every training task that is deployed, by name."""
         training = self.stack("training")
         suffix = "PipelineName"
-        tasks = {key.removesuffix(suffix) for key in training.values if key.endswith(suffix)}
-        identifier = pascal_case(name) if name else _only(tasks, what="training task", option="--task")
-        if identifier not in tasks:
-            raise NotDeployed(
-                f"Stack {training.stack} has no training task {name!r}.",
-                advice=f"Deployed tasks: {', '.join(sorted(tasks)) or 'none'}. Tasks are named in the "
-                "environment file.",
+        identifiers = sorted(key.removesuffix(suffix) for key in training.values if key.endswith(suffix))
+        return tuple(
+            TrainingTask(
+                identifier=identifier,
+                name=self._name_of(identifier),
+                pipeline=training[f"{identifier}PipelineName"],
+                model_package_group=training[f"{identifier}ModelPackageGroupName"],
             )
-        return TrainingTask(
-            identifier=identifier,
-            pipeline=training[f"{identifier}PipelineName"],
-            model_package_group=training[f"{identifier}ModelPackageGroupName"],
+            for identifier in identifiers
         )
+
+    def task(self, name: str | None) -> TrainingTask:
+        """The training task `name` ("lung-segmentation"), or the only one that is deployed."""
+        known = self.tasks
+        names = ", ".join(task.name for task in known) or "none"
+        if name is None and len(known) == 1:
+            return known[0]
+        if name is None:
+            raise WorkbenchError(
+                f"There are {len(known)} deployed training tasks.",
+                advice=f"Say which one with --task: {names}.",
+            )
+        for task in known:
+            if task.identifier == pascal_case(name):
+                return task
+        raise NotDeployed(
+            f"Stack {self.stack('training').stack} has no training task {name!r}.",
+            advice=f"Deployed tasks: {names}. Tasks are named in the environment file.",
+        )
+
+    def task_of_package(self, model_package_arn: str) -> TrainingTask:
+        """The task in whose group a model package is."""
+        group = model_package_arn.partition(":model-package/")[2].rpartition("/")[0]
+        for task in self.tasks:
+            # SageMaker writes the group's name in small letters into the ARN.
+            if task.model_package_group.lower() == group.lower():
+                return task
+        raise WorkbenchError(
+            f"{model_package_arn} is a package of no training task of "
+            f"environment {self.session.environment.name}.",
+            advice=f"Its tasks register in: {', '.join(task.model_package_group for task in self.tasks)}.",
+        )
+
+    def _name_of(self, identifier: str) -> str:
+        """As the environment file spells it; a task that it names no more keeps its identifier."""
+        names = [one.name for one in self.session.environment.tasks if pascal_case(one.name) == identifier]
+        return names[0] if names else identifier
 
     def served(self, name: str | None, *modes: Mode) -> Served:
         """The endpoint `name` of the environment file; without a name the first that has one of `modes`, in
@@ -107,18 +142,11 @@ class TrainingTask:
 
     identifier: str
     """The name in PascalCase, as it begins the names of outputs and parameters: LungSegmentation."""
+    name: str
+    """As the environment file spells it: lung-segmentation."""
     pipeline: str
     model_package_group: str
 
 
 def _listed(served: Iterable[Served]) -> str:
     return ", ".join(f"{one.name} ({one.mode})" for one in served) or "none"
-
-
-def _only(names: set[str], *, what: str, option: str) -> str:
-    if len(names) == 1:
-        return next(iter(names))
-    raise WorkbenchError(
-        f"There are {len(names)} deployed {what}s.",
-        advice=f"Say which one with {option}: {', '.join(sorted(names)) or 'none is deployed'}.",
-    )

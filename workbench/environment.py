@@ -1,7 +1,7 @@
 """The part of an environment file that the workbench needs: which account, how to reach it, what it serves.
 
-`infra/environments/<name>.toml` is validated in full by `infra`; the workbench reads `[aws]`, `[local]` and
-`[[inference.endpoints]]` as data, so that it runs without the CDK installed.
+`infra/environments/<name>.toml` is validated in full by `infra`; the workbench reads `[aws]`, `[local]`,
+`[[training.tasks]]` and `[[inference.endpoints]]` as data, so that it runs without the CDK installed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ class LocalEndpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Task:
+    """One of `[[training.tasks]]`."""
+
+    name: str
+    """lung-segmentation"""
+    bundle: str
+    """The bundle of the training image that the task trains where nobody names another."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """One deployment target."""
 
@@ -42,6 +52,8 @@ class Environment:
     local: LocalEndpoint | None
     served: tuple[Served, ...] = ()
     """`[[inference.endpoints]]`, in the file's order."""
+    tasks: tuple[Task, ...] = ()
+    """`[[training.tasks]]`, in the file's order."""
 
     def stack_name(self, part: str) -> str:
         """Name of a stack of this environment; `part` is data, catalog, training or inference."""
@@ -49,8 +61,10 @@ class Environment:
 
 
 def load_environment(name: str, *, folder: Path = DEFAULT_FOLDER) -> Environment:
-    """Read `<folder>/<name>.toml`; every missing or mistyped key is reported at once."""
-    path = folder / f"{name}.toml"
+    """Read `<folder>/<name>.toml`, or the file that `name` is the path of; every missing or mistyped key is
+    reported at once.
+    """
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.toml"))) or "none"
         raise EnvironmentInvalid(
@@ -79,12 +93,24 @@ def load_environment(name: str, *, folder: Path = DEFAULT_FOLDER) -> Environment
             docker=(REPOSITORY / str(docker)).absolute() if docker else None,
         )
     served = _served(document, problems)
+    tasks = tuple(
+        Task(
+            name=_text(section, f"{where}.name", problems), bundle=_text(section, f"{where}.bundle", problems)
+        )
+        for index, section in enumerate(document.get("training", {}).get("tasks", ()))
+        for where in [f"training.tasks.{index}"]
+    )
     if problems:
         raise EnvironmentInvalid(
             f"{path} cannot be used: {'; '.join(problems)}.", advice="Correct the file and run again."
         )
     return Environment(
-        name=str(document.get("name", name)), account=account, region=region, local=local, served=served
+        name=str(document.get("name", path.stem)),
+        account=account,
+        region=region,
+        local=local,
+        served=served,
+        tasks=tasks,
     )
 
 

@@ -52,6 +52,10 @@ class DatasetInvalid(WorkbenchError):
     """The rows of a query do not make a dataset that one could train on."""
 
 
+class BundleUnusable(WorkbenchError):
+    """A folder is not a MONAI bundle that could be packed and trained."""
+
+
 class TrainingFailed(WorkbenchError):
     """A pipeline execution ended without a registered model package."""
 

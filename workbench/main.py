@@ -16,11 +16,11 @@ import typer
 
 from workbench.approve import approve, mark_approved
 from workbench.cloud import DEFAULT_ROOT, cloud_down, cloud_status, cloud_up
-from workbench.command_line import Env, Json, deployment_of, reporting
-from workbench.dataset import default_sql, make_dataset
+from workbench.command_line import Env, Json, TaskName, deployment_of, reporting
+from workbench.compare import compare
+from workbench.datasets.command import dataset_command
 from workbench.dead_letters.command import dead_letters
 from workbench.environment import REPOSITORY, load_environment
-from workbench.errors import WorkbenchError
 from workbench.ingest import ingest
 from workbench.output import Output
 from workbench.predicting.command import predict_command
@@ -28,7 +28,7 @@ from workbench.provision import bootstrap, deploy
 from workbench.query import query, table_rows
 from workbench.session import Session
 from workbench.show import show
-from workbench.train import train
+from workbench.training.command import train_command
 
 app = typer.Typer(
     name="monai-aws",
@@ -41,7 +41,6 @@ app.add_typer(cloud, name="cloud")
 app.add_typer(dead_letters, name="dead-letters")
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of the local cloud's state.")]
-Task = Annotated[str | None, typer.Option("--task", help="Training task; needed if there are several.")]
 
 
 class Format(StrEnum):
@@ -150,71 +149,38 @@ def query_command(
             output.errors.print(f"{len(result.rows)} rows, {result.bytes_scanned} bytes scanned", style="dim")
 
 
-@app.command("dataset")
-def dataset_command(
-    sql: Annotated[
-        str | None,
-        typer.Argument(help="SQL that selects whole rows of series; the default takes --modality."),
-    ] = None,
-    env: Env = "local",
-    as_json: Json = False,
-    name: Annotated[str, typer.Option(help="Begin of the manifest's name.")] = "dataset",
-    modality: Annotated[str, typer.Option(help="Modality of the images, without SQL.")] = "CT",
-    label_description: Annotated[
-        str | None, typer.Option(help="Series description of the segmentations that are labels, without SQL.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split by patient.")] = 0,
-    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of patients for validation.")] = 0.2,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share of patients for the test.")] = 0.0,
-    unlabelled: Annotated[bool, typer.Option(help="Keep images without a segmentation.")] = False,
-) -> None:
-    """Make a dataset manifest: image sets pinned to versions, labels, split by patient."""
-    output = Output(as_json)
-    with reporting(output):
-        made = make_dataset(
-            deployment_of(env),
-            sql or default_sql(modality=modality, label_description=label_description),
-            name=name,
-            seed=seed,
-            validation=validation,
-            test=test,
-            labelled_only=not unlabelled,
-            progress=output.progress,
-        )
-        statistics = ", ".join(f"{key} {value}" for key, value in made.manifest.statistics.items())
-        output.result(made.to_json(), [made.uri, statistics])
+app.command("dataset")(dataset_command)
+app.command("train")(train_command)
 
 
-@app.command("train")
-def train_command(
-    manifest: Annotated[str, typer.Argument(help="S3 URI of a dataset manifest.")],
-    env: Env = "local",
-    as_json: Json = False,
-    task: Task = None,
-    parameter: Annotated[
+@app.command("compare")
+def compare_command(
+    packages: Annotated[
         list[str] | None,
-        typer.Option(help="Pipeline parameter NAME=VALUE: MinimumDice, InstanceType, MaxSteps; repeatable."),
+        typer.Argument(help="Model packages by ARN or by version; the newest of the task if none is named."),
     ] = None,
+    env: Env = "local",
+    as_json: Json = False,
+    task: TaskName = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 5,
 ) -> None:
-    """Train, evaluate and register a model; fails if the quality gate refuses it."""
+    """Show model packages side by side: scores with intervals, on whom, from what data."""
     output = Output(as_json)
     with reporting(output):
-        parameters = dict(_name_value(one) for one in parameter or [])
-        result = train(
-            deployment_of(env), manifest, task=task, parameters=parameters, progress=output.progress
-        )
-        lines = [result.model_package_arn]
-        if result.evaluation:
-            measured = result.evaluation
-            lines += [f"{name} {value:.4f} on {measured.split}" for name, value in measured.metrics.items()]
-        output.result(result.to_json(), lines)
+        comparison = compare(deployment_of(env), packages or (), task=task, limit=limit)
+        if as_json:
+            output.result(comparison.to_json(), [])
+        else:
+            output.table(*comparison.table())
+            for note in comparison.notes():
+                output.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("approve")
 def approve_command(
     env: Env = "local",
     as_json: Json = False,
-    task: Task = None,
+    task: TaskName = None,
     model_package: Annotated[
         str | None, typer.Option(help="ARN of the package; the newest that waits for approval if not given.")
     ] = None,
@@ -248,6 +214,8 @@ def approve_command(
             before = f", before {short_arn(one.before)}" if one.changed and one.before else ""
             state = f"serves it now{before}" if one.changed else "served it already"
             lines.append(f"  {one.served.name} ({one.served.mode}): {one.name} {state}")
+        if not result.in_service:
+            lines.append("  approved; nothing of this environment serves its task")
         output.result(result.to_json(), lines)
 
 
@@ -285,10 +253,3 @@ def show_command(
 def short_arn(arn: str) -> str:
     """A model package's group and version."""
     return arn.partition(":model-package/")[2] or arn
-
-
-def _name_value(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise WorkbenchError(f"{text!r} is not NAME=VALUE.", advice="For example --parameter MaxSteps=200")
-    return name, value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
@@ -14,11 +15,17 @@ _PASSING = cdk.Duration.days(30)
 """How long objects stay that only carry something from one step to the next."""
 
 MANIFESTS = "manifests/"
+BUNDLES = "bundles/"
 TRAINING = "training/"
 CHECKPOINTS = "checkpoints/"
 EVALUATION = "evaluation/"
 PROMOTED = "promoted/"
-"""Prefixes of the model bucket. What was approved in the environment before this one is in the last."""
+"""Prefixes of the model bucket. People bring data sets (MANIFESTS) and what to train with them (BUNDLES);
+what was approved in the environment before this one is in PROMOTED.
+"""
+
+WRITTEN_ONCE = (MANIFESTS, BUNDLES)
+"""Prefixes whose objects are named by their content: what a model was made of must stay what it was."""
 
 REQUESTS = "requests/"
 RESPONSES = "responses/"
@@ -77,7 +84,8 @@ class Buckets(Construct):
         self.catalog = self._private("Catalog", expiring=(QUERY_RESULTS,))
         """Header rows as Parquet, and query results."""
         self.models = self._private("Models", expiring=(CHECKPOINTS,))
-        """Dataset manifests, trained models and their evaluation."""
+        """Dataset manifests, bundles to train, trained models and their evaluation."""
+        _never_overwritten(self.models, *WRITTEN_ONCE)
         self.results = self._private("Results", expiring=(REQUESTS, RESPONSES, FAILURES))
         """Requests to asynchronous endpoints and what came of them."""
         for policy in (bucket.policy for bucket in self.all):
@@ -117,3 +125,25 @@ class Buckets(Construct):
                 *(s3.LifecycleRule(prefix=prefix, expiration=_PASSING) for prefix in expiring),
             ],
         )
+
+
+def _never_overwritten(bucket: s3.Bucket, *prefixes: str) -> None:
+    """Refuse uploads below the prefixes that would replace an object: they must say `If-None-Match`, and S3
+    then refuses the name that is there already. Parts of an upload cannot say it, the request that completes
+    them can; copying into the prefixes is refused altogether.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+    """
+    bucket.add_to_resource_policy(
+        iam.PolicyStatement(
+            sid="NeverOverwritten",
+            effect=iam.Effect.DENY,
+            principals=[iam.AnyPrincipal()],
+            actions=["s3:PutObject"],
+            resources=[bucket.arn_for_objects(f"{prefix}*") for prefix in prefixes],
+            conditions={
+                "Null": {"s3:if-none-match": "true"},
+                "Bool": {"s3:ObjectCreationOperation": "true"},
+            },
+        )
+    )

@@ -53,7 +53,8 @@ ENDPOINT_SERVICES = (
         id="SageMakerApi",
         name="com.amazonaws.{region}.sagemaker.api",
         clients=("sagemaker",),
-        used="People in Studio: start pipelines, follow them, review and approve models. Studio itself.",
+        used="People in Studio: start pipelines, follow them, review and approve models. Studio itself. "
+        "Evaluation: find the approved model.",
     ),
     EndpointService(
         id="SageMakerRuntime",

@@ -20,8 +20,8 @@ def training_watches(environment: Environment) -> tuple[Watch, ...]:
         Watch(
             id=f"{task.logical_name}PipelineFailed",
             happened=f"An execution of the pipeline that trains {task.name} failed.",
-            advice="Its steps in Studio say where: in Reject, the new model is worse than minimum_dice and "
-            "was not registered; elsewhere, repair and retry the execution.",
+            advice="Its steps in Studio say where: in Reject, the new model is not good enough and was not "
+            "registered (its evaluation says why); elsewhere, repair and retry the execution.",
             reading=pipeline_reading(environment, task, "ExecutionFailed", label=task.name),
             threshold=0,
         )

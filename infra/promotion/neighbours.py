@@ -42,6 +42,16 @@ class Neighbours:
         return role_arn(self.after.aws.account, promotion_role_name(self.after.name))
 
     @property
+    def model_readers(self) -> dict[str, str]:
+        """The same role, by the tasks that the next environment has as well: it takes candidates of these."""
+        if self.after is None or self.model_reader is None:
+            return {}
+        there = {task.name for task in self.after.training.tasks}
+        return {
+            task.name: self.model_reader for task in self.environment.training.tasks if task.name in there
+        }
+
+    @property
     def lender(self) -> Lender | None:
         """The environment from which models come here, as the network knows it."""
         if self.before is None:

@@ -16,10 +16,12 @@ from aws_cdk import aws_iam as iam
 
 from infra.data.archive import Archive
 from infra.data.buckets import (
+    BUNDLES,
     DISPATCHED,
     EVALUATION,
     FAILURES,
     MANIFESTS,
+    PROMOTED,
     QUERY_RESULTS,
     REQUESTS,
     RESPONSES,
@@ -35,7 +37,7 @@ from infra.environment import (
     RealTimeEndpoint,
     ServerlessEndpoint,
 )
-from infra.permissions import read_image_sets, read_objects, write_objects
+from infra.permissions import read_image_sets, read_objects, read_packages, write_objects
 from infra.studio.repairs import repair
 from infra.workload import allow, deny
 
@@ -85,17 +87,15 @@ class Surroundings:
 
 
 def data_scientist(around: Surroundings) -> list[iam.PolicyStatement]:
-    """Ask the catalog, look at image sets, make datasets, train and watch."""
+    """Ask the catalog, look at image sets, make datasets, train, watch and compare."""
     return [
         around.read_outputs("data", "catalog", "training"),
         *_query_catalog(around),
         read_image_sets(around.archive),
-        # A manifest is evidence of what a model saw: it is named by its content, and nobody may delete it.
-        write_objects(around.buckets.models, MANIFESTS),
-        allow(
-            "s3:GetObject",
-            on=[around.buckets.models.arn_for_objects(f"{prefix}*") for prefix in (EVALUATION, MANIFESTS)],
-        ),
+        # Manifest and bundle are evidence of what a model was made of: they are named by their content, the
+        # bucket refuses to overwrite them, and nobody may delete them.
+        write_objects(around.buckets.models, MANIFESTS, BUNDLES),
+        _read_evidence(around.buckets),
         *_train(around),
     ]
 
@@ -104,13 +104,9 @@ def model_reviewer(around: Surroundings) -> list[iam.PolicyStatement]:
     """Read what a model was trained on and how well it did, and approve it. No images."""
     return [
         around.read_outputs("training"),
-        *_for_tasks(around, "sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"),
-        # Before it is answered, no package is known whose ARN could be asked about. It shows ARNs and states.
-        allow("sagemaker:ListModelPackages", on=["*"]),
-        allow(
-            "s3:GetObject",
-            on=[around.buckets.models.arn_for_objects(f"{prefix}*") for prefix in (EVALUATION, MANIFESTS)],
-        ),
+        *read_packages(around.stack, groups=around.tasks),
+        *_for_tasks(around, "sagemaker:UpdateModelPackage"),
+        _read_evidence(around.buckets),
     ]
 
 
@@ -195,20 +191,26 @@ def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
     ]
 
 
+def _read_evidence(buckets: Buckets) -> iam.PolicyStatement:
+    """What models were trained on, and how well they did: here, and in the environment before this one."""
+    where = [f"{EVALUATION}*", f"{MANIFESTS}*", f"{PROMOTED}*/evaluation.json"]
+    return allow("s3:GetObject", on=[buckets.models.arn_for_objects(pattern) for pattern in where])
+
+
 def _train(around: Surroundings) -> list[iam.PolicyStatement]:
     if not around.tasks:
         return []
     pipelines = [around.arn("sagemaker", "pipeline", task) for task in around.tasks]
     return [
         # Starting passes no role: each pipeline brings its own.
-        allow("sagemaker:StartPipelineExecution", on=pipelines),
+        allow("sagemaker:DescribePipeline", "sagemaker:StartPipelineExecution", on=pipelines),
         allow(
             "sagemaker:DescribePipelineExecution",
             "sagemaker:ListPipelineExecutionSteps",
             "sagemaker:StopPipelineExecution",
             on=[f"{pipeline}/execution/*" for pipeline in pipelines],
         ),
-        *_for_tasks(around, "sagemaker:DescribeModelPackage"),
+        *read_packages(around.stack, groups=around.tasks),
         around.read_logs("ProcessingJobs", "TrainingJobs"),
     ]
 

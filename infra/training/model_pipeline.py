@@ -20,7 +20,8 @@ from infra.network.placement import Placement
 from infra.permissions import read_with_key
 from infra.retention import unless_creation_fails
 from infra.training.package_reader import package_reader_policy
-from infra.training.pipeline_definition import Surroundings, pipeline_definition
+from infra.training.pipeline_definition import pipeline_definition
+from infra.training.surroundings import Surroundings
 from infra.workload import Workload, allow, service
 
 

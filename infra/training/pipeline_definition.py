@@ -8,43 +8,29 @@ these calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from infra.environment import Task
 from infra.instances import has_local_storage
 from infra.training import retries
+from infra.training.references import join, of_step, parameter
+from infra.training.registration import check_quality
+from infra.training.surroundings import EVALUATION_FILE, Surroundings
 
-_METRICS = {"train:loss": r"train_loss=([0-9.eE+-]+)", "validation:mean_dice": r"val_mean_dice=([0-9.eE+-]+)"}
-"""What the training container prints, and the metric that SageMaker makes of it."""
+_NUMBER = "=([0-9.eE+-]+)"
+_METRICS = {
+    "train:loss": "train_loss",
+    "train:input_wait_share": "input_wait_share",
+    "train:seconds_per_step": "seconds_per_step",
+}
+"""The metric that SageMaker makes of what the training container prints as NAME=NUMBER."""
+
+_TRAIN_CACHE = "P30D"
+"""How old a training may be that is taken in place of the same again. Its checkpoints stay as long."""
 
 _MANIFEST_FOLDER = "/opt/ml/processing/input/manifest"
 _MODEL_FOLDER = "/opt/ml/processing/input/model"
 _EVALUATION_FOLDER = "/opt/ml/processing/output/evaluation"
-_EVALUATION_FILE = "evaluation.json"
-
-_EXECUTION = "Execution.PipelineExecutionId"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What a pipeline refers to. Values may be tokens of the CDK."""
-
-    training_image: str
-    inference_image: str
-    trainer_role_arn: str
-    evaluator_role_arn: str
-    key_arn: str
-    network: Mapping[str, Sequence[str]]
-    """Subnets and security groups of the jobs, as SageMaker's VpcConfig."""
-    model_package_group_name: str
-    training_uri: str
-    """`s3://` URI below which training puts models."""
-    checkpoint_uri: str
-    """`s3://` URI below which each execution keeps the checkpoints of its training."""
-    evaluation_uri: str
-    """`s3://` URI below which each execution puts its evaluation."""
 
 
 def pipeline_definition(*, task: Task, around: Surroundings) -> dict[str, Any]:
@@ -54,7 +40,17 @@ def pipeline_definition(*, task: Task, around: Surroundings) -> dict[str, Any]:
         "Metadata": {},
         "Parameters": [
             {"Name": "ManifestUri", "Type": "String"},
-            {"Name": "MinimumDice", "Type": "Float", "DefaultValue": task.minimum_dice},
+            # Names the checkpoints, so that the same training goes on where it was, whoever starts it again
+            # (workbench/training derives it from all that training depends on).
+            {"Name": "Run", "Type": "String"},
+            {"Name": "Bundle", "Type": "String", "DefaultValue": task.bundle},
+            {"Name": "Overrides", "Type": "String", "DefaultValue": "{}"},
+            {"Name": "MaxSteps", "Type": "Integer", "DefaultValue": task.max_steps},
+            {"Name": "MinimumScore", "Type": "Float", "DefaultValue": task.minimum_score},
+            # Not worse than what is approved.
+            {"Name": "MinimumImprovement", "Type": "Float", "DefaultValue": 0.0},
+            # 1: a score on patients that training has seen registers nothing.
+            {"Name": "RequireHeldOut", "Type": "Integer", "DefaultValue": 1},
             {
                 "Name": "InstanceType",
                 "Type": "String",
@@ -62,12 +58,11 @@ def pipeline_definition(*, task: Task, around: Surroundings) -> dict[str, Any]:
                 # Whether a volume key may be named depends on the machine, and only its name is a parameter.
                 "EnumValues": [task.instance_type, *task.other_instance_types],
             },
-            {"Name": "MaxSteps", "Type": "Integer", "DefaultValue": task.max_steps},
         ],
         "Steps": [
             _train(task=task, around=around),
             _evaluate(task=task, around=around),
-            _check_quality(task=task, around=around),
+            check_quality(task=task, around=around),
         ],
     }
 
@@ -76,19 +71,32 @@ def _train(*, task: Task, around: Surroundings) -> dict[str, Any]:
     return {
         "Name": "Train",
         "Type": "Training",
+        # A training with the same arguments is not done twice, and judging it otherwise needs no other one.
+        # What must be equal: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-default-keys.html
+        "CacheConfig": {"Enabled": True, "ExpireAfter": _TRAIN_CACHE},
         "RetryPolicies": retries.OF_JOBS,
         "Arguments": {
             "AlgorithmSpecification": {
                 "TrainingImage": around.training_image,
                 "TrainingInputMode": "File",
-                "MetricDefinitions": [{"Name": name, "Regex": regex} for name, regex in _METRICS.items()],
+                "MetricDefinitions": [
+                    {"Name": name, "Regex": f"{printed}{_NUMBER}"}
+                    for name, printed in {
+                        **_METRICS,
+                        f"validation:{task.metric}": f"val_{task.metric}",
+                    }.items()
+                ],
             },
             "HyperParameters": {
-                "bundle": task.bundle,
+                "bundle": parameter("Bundle"),
+                "overrides": parameter("Overrides"),
                 # Hyperparameters are strings; a bare reference to an Integer parameter would arrive as a
                 # number.
-                "max_steps": _join({"Get": "Parameters.MaxSteps"}),
+                "max_steps": join(parameter("MaxSteps")),
+                **task.hyperparameters,
             },
+            # Part of what the exported model says about its origin.
+            "Environment": {"TRAINING_IMAGE": around.training_image},
             "InputDataConfig": [
                 {
                     "ChannelName": "manifest",
@@ -96,18 +104,18 @@ def _train(*, task: Task, around: Surroundings) -> dict[str, Any]:
                     "DataSource": {
                         "S3DataSource": {
                             "S3DataType": "S3Prefix",
-                            "S3Uri": {"Get": "Parameters.ManifestUri"},
+                            "S3Uri": parameter("ManifestUri"),
                             "S3DataDistributionType": "FullyReplicated",
                         }
                     },
                 }
             ],
             "OutputDataConfig": {"S3OutputPath": around.training_uri, "KmsKeyId": around.key_arn},
-            # Of the execution and not of the job: a job that takes the place of one that SageMaker lost, or
-            # whose spot machine was taken away, goes on where that one was.
-            "CheckpointConfig": {"S3Uri": _join(around.checkpoint_uri, {"Get": _EXECUTION})},
+            # Of the run and not of the job: a job that takes the place of one that SageMaker lost, or whose
+            # spot machine was taken away, goes on where that one was. So does another execution of the run.
+            "CheckpointConfig": {"S3Uri": join(around.checkpoint_uri, parameter("Run"), "/")},
             "ResourceConfig": {
-                "InstanceType": {"Get": "Parameters.InstanceType"},
+                "InstanceType": parameter("InstanceType"),
                 "InstanceCount": task.instance_count,
                 "VolumeSizeInGB": task.volume_size_gib,
                 **_volume_key(task.instance_type, around=around),
@@ -123,15 +131,21 @@ def _train(*, task: Task, around: Surroundings) -> dict[str, Any]:
 
 
 def _evaluate(*, task: Task, around: Surroundings) -> dict[str, Any]:
+    """Never cached: it compares with the model that is approved now."""
     return {
         "Name": "Evaluate",
         "Type": "Processing",
         "RetryPolicies": retries.OF_JOBS,
         "Arguments": {
             "AppSpecification": {"ImageUri": around.training_image, "ContainerArguments": ["evaluate"]},
+            "Environment": {
+                "MODEL_PACKAGE_GROUP": around.model_package_group_name,
+                "GATE_METRIC": task.metric,
+                "MODEL_ARCHIVE_URI": of_step("Train", "ModelArtifacts.S3ModelArtifacts"),
+            },
             "ProcessingInputs": [
-                _input("model", {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, _MODEL_FOLDER),
-                _input("manifest", {"Get": "Parameters.ManifestUri"}, _MANIFEST_FOLDER),
+                _input("model", of_step("Train", "ModelArtifacts.S3ModelArtifacts"), _MODEL_FOLDER),
+                _input("manifest", parameter("ManifestUri"), _MANIFEST_FOLDER),
             ],
             "ProcessingOutputConfig": {
                 "KmsKeyId": around.key_arn,
@@ -140,7 +154,7 @@ def _evaluate(*, task: Task, around: Surroundings) -> dict[str, Any]:
                         "OutputName": "evaluation",
                         "AppManaged": False,
                         "S3Output": {
-                            "S3Uri": _evaluation_folder(around),
+                            "S3Uri": around.evaluation_folder,
                             "LocalPath": _EVALUATION_FOLDER,
                             "S3UploadMode": "EndOfJob",
                         },
@@ -164,82 +178,9 @@ def _evaluate(*, task: Task, around: Surroundings) -> dict[str, Any]:
             },
         },
         "PropertyFiles": [
-            {"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": _EVALUATION_FILE}
+            {"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": EVALUATION_FILE}
         ],
     }
-
-
-def _check_quality(*, task: Task, around: Surroundings) -> dict[str, Any]:
-    dice = {
-        "Std:JsonGet": {
-            "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Evaluation"},
-            "Path": "metrics.mean_dice",
-        }
-    }
-    minimum = {"Get": "Parameters.MinimumDice"}
-    return {
-        "Name": "CheckQuality",
-        "Type": "Condition",
-        "Arguments": {
-            "Conditions": [{"Type": "GreaterThanOrEqualTo", "LeftValue": dice, "RightValue": minimum}],
-            "IfSteps": [_register(around=around)],
-            "ElseSteps": [
-                {
-                    "Name": "Reject",
-                    "Type": "Fail",
-                    "Arguments": {
-                        "ErrorMessage": _join(
-                            f"{task.name}: mean Dice of the evaluation is below the required ", minimum
-                        )
-                    },
-                }
-            ],
-        },
-    }
-
-
-def _register(*, around: Surroundings) -> dict[str, Any]:
-    return {
-        "Name": "Register",
-        "Type": "RegisterModel",
-        "RetryPolicies": retries.OF_REQUESTS,
-        "Arguments": {
-            "ModelPackageGroupName": around.model_package_group_name,
-            "ModelApprovalStatus": "PendingManualApproval",
-            "InferenceSpecification": {
-                "Containers": [
-                    {
-                        "Image": around.inference_image,
-                        "ModelDataUrl": {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"},
-                    }
-                ],
-                "SupportedContentTypes": ["application/json"],
-                "SupportedResponseMIMETypes": ["application/json"],
-            },
-            "ModelMetrics": {
-                "ModelQuality": {
-                    "Statistics": {
-                        "ContentType": "application/json",
-                        "S3Uri": _join(_evaluation_folder(around), f"/{_EVALUATION_FILE}"),
-                    }
-                }
-            },
-            "CustomerMetadataProperties": {"manifestUri": {"Get": "Parameters.ManifestUri"}},
-        },
-    }
-
-
-def _evaluation_folder(around: Surroundings) -> dict[str, Any]:
-    return _join(around.evaluation_uri, {"Get": _EXECUTION})
-
-
-def _join(*values: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The values as one string; joins within joins are made flat, which is easier to read in the console."""
-    flat: list[Any] = []
-    for value in values:
-        inner = value.get("Std:Join") if isinstance(value, Mapping) else None
-        flat.extend(inner["Values"] if inner else [value])
-    return {"Std:Join": {"On": "", "Values": flat}}
 
 
 def _input(name: str, uri: Any, folder: str) -> dict[str, Any]:

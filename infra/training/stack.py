@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -11,7 +11,7 @@ from constructs import Construct
 
 from infra.assets.images import Image
 from infra.data.archive import Archive
-from infra.data.buckets import CHECKPOINTS, EVALUATION, MANIFESTS, TRAINING, Buckets
+from infra.data.buckets import BUNDLES, CHECKPOINTS, EVALUATION, MANIFESTS, PROMOTED, TRAINING, Buckets
 from infra.environment import Environment
 from infra.network.placement import Placement
 from infra.permissions import (
@@ -20,6 +20,7 @@ from infra.permissions import (
     pull_image,
     read_image_sets,
     read_objects,
+    read_packages,
     use_key,
     write_objects,
     write_service_logs,
@@ -41,8 +42,14 @@ class TrainingStack(cdk.Stack):
         buckets: Buckets,
         key: kms.IKey,
         placement: Placement,
-        model_reader: str | None,
+        model_readers: Mapping[str, str],
     ) -> None:
+        """
+        Args:
+            model_readers: ARN of the role by which the next environment reads approved packages, of each
+                task that it has as well.
+        """
+        tasks = environment.training.tasks
         super().__init__(
             scope,
             "training",
@@ -90,27 +97,32 @@ class TrainingStack(cdk.Stack):
         # Two roles, so that training cannot write the evaluation by which its model is judged, and an
         # evaluation cannot change the model that it judges. A training job can still overwrite the model of
         # an earlier one, because IAM knows no execution: SageMaker puts both below the same prefix with the
-        # same role. The bucket keeps the earlier version, and its trail says who wrote. To close this, the
-        # pipeline would have to register a copy that the evaluation makes where training cannot write.
+        # same role. So the evaluation says which archive it measured (SHA-256), and promotion and comparisons
+        # refuse another; the bucket keeps the earlier version, and its trail says who wrote. An endpoint does
+        # not look: to close this, the pipeline would have to register a copy that the evaluation makes where
+        # training cannot write.
         trainer = job(
             "Trainer",
             kind="TrainingJobs",
-            does="Training: read image sets and manifests, write checkpoints and models",
+            does="Training: read image sets, manifests and bundles, write checkpoints and models",
             statements=[
-                *read_objects(buckets.models, MANIFESTS, CHECKPOINTS),
+                *read_objects(buckets.models, MANIFESTS, BUNDLES, CHECKPOINTS),
                 write_objects(buckets.models, CHECKPOINTS, TRAINING),
             ],
         )
         evaluator = job(
             "Evaluator",
             kind="ProcessingJobs",
-            does="Evaluation: read image sets, manifests and models, write metrics",
+            does="Evaluation: read image sets, manifests, models and what is approved, write metrics",
             statements=[
-                *read_objects(buckets.models, MANIFESTS, TRAINING),
+                # The approved model is judged on the same patients: trained here, or promoted to here; its
+                # evaluation says what its archive must hash to, its manifest which patients it has seen.
+                *read_objects(buckets.models, MANIFESTS, TRAINING, PROMOTED, EVALUATION),
                 write_objects(buckets.models, EVALUATION),
+                *read_packages(self, groups=[f"monai-{environment.name}-{t.name}" for t in tasks]),
             ],
         )
-        for task in environment.training.tasks:
+        for task in tasks:
             ModelPipeline(
                 self,
                 task.logical_name,
@@ -123,7 +135,7 @@ class TrainingStack(cdk.Stack):
                 buckets=buckets,
                 key=key,
                 placement=placement,
-                model_reader=model_reader,
+                model_reader=model_readers.get(task.name),
             )
         for name, role in {"TrainingRoleArn": trainer, "EvaluationRoleArn": evaluator}.items():
             cdk.CfnOutput(self, name, value=role.role_arn)

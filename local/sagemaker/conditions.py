@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,8 +21,13 @@ class ConditionError(Exception):
 
 
 def hold(conditions: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether all of them hold; references are resolved already."""
-    return all(_holds(condition) for condition in conditions)
+    """Whether all of them hold; references are resolved already.
+
+    Raises:
+        ConditionError: one cannot be decided, whatever the others say.
+    """
+    outcomes = [_holds(condition) for condition in conditions]
+    return all(outcomes)
 
 
 def _holds(condition: Mapping[str, Any]) -> bool:
@@ -34,7 +40,7 @@ def _holds(condition: Mapping[str, Any]) -> bool:
         return condition["QueryValue"] in condition["Values"]
     left, right = condition["LeftValue"], condition["RightValue"]
     if kind != "Equals" and (not _is_number(left) or not _is_number(right)):
-        raise ConditionError(f"{kind} compares numbers, got {left!r} and {right!r}")
+        raise ConditionError(f"{kind} compares numbers, got {json.dumps(left)} and {json.dumps(right)}")
     return bool(_COMPARE[kind](left, right))
 
 

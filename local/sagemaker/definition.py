@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from local.sagemaker.arguments import check_arguments
 from local.sagemaker.errors import unsupported, validation
 from local.sagemaker.references import EXECUTION_VARIABLES, PropertyFile, references
 from local.sagemaker.retry_policies import check_retry_policies
+from local.sagemaker.step_cache import read_cache_config
 
 VERSION = "2020-12-01"
 OPERATIONS = {
@@ -59,6 +61,8 @@ class Step:
     else_steps: tuple[Step, ...] = ()
     display_name: str | None = None
     description: str | None = None
+    cached: timedelta | None = None
+    """How old an earlier run may be whose results are used again; None: the step always runs."""
 
     def with_branches(self) -> Iterator[Step]:
         """This step and all below it."""
@@ -160,8 +164,9 @@ def _step(entry: Mapping[str, Any]) -> Step:
         raise unsupported(f"Step {name!r}: the step type {kind!r} (supported are {', '.join(STEP_TYPES)})")
     if unknown := sorted(set(entry) - _STEP_MEMBERS):
         raise unsupported(f"Step {name!r}: {', '.join(unknown)}")
-    if entry.get("CacheConfig", {}).get("Enabled"):
-        raise unsupported(f"Step {name!r}: CacheConfig.Enabled")
+    cached = None
+    if "CacheConfig" in entry:
+        cached = read_cache_config(step=name, kind=kind, config=entry["CacheConfig"])
     if "RetryPolicies" in entry:
         check_retry_policies(step=name, kind=kind, policies=entry["RetryPolicies"])
     arguments = entry.get("Arguments")
@@ -182,6 +187,9 @@ def _step(entry: Mapping[str, Any]) -> Step:
             "if_steps": tuple(_step(step) for step in arguments.get("IfSteps", [])),
             "else_steps": tuple(_step(step) for step in arguments.get("ElseSteps", [])),
         }
+        if any(step.type == "Condition" for branch in branches.values() for step in branch):
+            # build-and-manage-steps-types, "Condition step": nested condition steps are not supported.
+            raise validation(f"Step {name!r}: a Condition step cannot be in the branch of another.")
         own = arguments.get("Conditions", [])
         _check_conditions(name, own)
     elif kind == "Fail":
@@ -199,6 +207,7 @@ def _step(entry: Mapping[str, Any]) -> Step:
         property_files=files,
         display_name=entry.get("DisplayName"),
         description=entry.get("Description"),
+        cached=cached,
         **branches,
     )
 

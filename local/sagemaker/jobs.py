@@ -1,53 +1,30 @@
-"""What all jobs have in common: a thread each, a container, a reason when it fails."""
+"""What all jobs have in common: a thread each, a folder, a reason when it fails."""
 
 from __future__ import annotations
 
-import enum
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 
-from local.containers.engine import Container, ContainerSpec
 from local.containers.errors import ContainerError
 from local.containers.process import tail
-from local.sagemaker.foundation import Foundation, RoleSession
-from local.sagemaker.logs import LogShipper
+from local.sagemaker.foundation import Foundation
 from local.service import ServiceError
 
 logger = logging.getLogger(__name__)
 
 REASON_CHARACTERS = 1024
 """Length limit of FailureReason."""
-STOP_GRACE_SECONDS = 120.0
-"""API_StopTrainingJob: SIGTERM, "which delays job termination for 120 seconds"."""
 RESTARTED = "InternalServerError: the local cloud was stopped while this job ran. Start the job again."
 
 
 _WORKING_FOLDERS = ("ml", "home", "tmp")
-
-
-class Ended(enum.Enum):
-    """Why a container is no longer there."""
-
-    EXIT = "exit"
-    STOPPED = "stopped"
-    TIMEOUT = "timeout"
-    SHUTDOWN = "shutdown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a container ended."""
-
-    ended: Ended
-    exit_code: int
 
 
 class JobFailedError(Exception):
@@ -85,8 +62,9 @@ class Jobs:
                 failed(reason_of(self._foundation, error))
             finally:
                 with self._lock:
-                    self._stops.pop(name, None)
-                    self._threads.pop(name, None)
+                    # The same work may have been started again as soon as it was written down as ended.
+                    if self._stops.get(name) is stop:
+                        del self._stops[name], self._threads[name]
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
@@ -107,64 +85,6 @@ class Jobs:
             threads = list(self._threads.values())
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def run_container(
-    foundation: Foundation,
-    session: RoleSession,
-    spec: ContainerSpec,
-    *,
-    log_group: str,
-    log_stream: str,
-    seconds: float,
-    stop: threading.Event,
-    on_line: Callable[[str], None] | None = None,
-    meanwhile: Callable[[], None] | None = None,
-) -> Result:
-    """Start a container and wait for its end, a stop, the time limit or the end of the cloud.
-
-    `meanwhile` is called about once a second while it runs.
-    """
-    shipper = LogShipper(
-        client=session.client("logs"), group=log_group, stream=log_stream, path=spec.output, on_line=on_line
-    )
-    try:
-        try:
-            container = foundation.engine.start(spec)
-        except ContainerError as error:
-            raise JobFailedError(f"ClientError: {error}") from error
-        try:
-            return _wait(foundation, container, seconds=seconds, stop=stop, meanwhile=meanwhile)
-        except BaseException:
-            container.stop(grace=5.0)
-            raise
-    finally:
-        shipper.close()
-
-
-def _wait(
-    foundation: Foundation,
-    container: Container,
-    *,
-    seconds: float,
-    stop: threading.Event,
-    meanwhile: Callable[[], None] | None,
-) -> Result:
-    deadline = time.monotonic() + seconds
-    next_call = time.monotonic() + 1.0
-    while True:
-        code = container.wait(0.1)
-        if code is not None:
-            return Result(ended=Ended.EXIT, exit_code=code)
-        if foundation.closing.is_set():
-            return Result(ended=Ended.SHUTDOWN, exit_code=container.stop(grace=5.0))
-        if stop.is_set():
-            return Result(ended=Ended.STOPPED, exit_code=container.stop(grace=STOP_GRACE_SECONDS))
-        if time.monotonic() >= deadline:
-            return Result(ended=Ended.TIMEOUT, exit_code=container.stop(grace=STOP_GRACE_SECONDS))
-        if meanwhile is not None and time.monotonic() >= next_call:
-            meanwhile()
-            next_call = time.monotonic() + 1.0
 
 
 def guarded(step: str, work: Callable[[], Any]) -> Any:
@@ -195,9 +115,10 @@ def algorithm_error(*, exit_code: int, failure_file: Path | None, output: Path) 
 
 
 def clean(folder: Path) -> None:
-    """Remove what a container worked with; its output stays."""
-    for part in _WORKING_FOLDERS:
-        shutil.rmtree(folder / part, ignore_errors=True)
+    """Remove what a job's containers worked with; their output stays."""
+    for place in (folder, *folder.glob("algo-*")):
+        for part in _WORKING_FOLDERS:
+            shutil.rmtree(place / part, ignore_errors=True)
 
 
 def clean_all(foundation: Foundation, kind: str) -> None:

@@ -131,6 +131,7 @@ _RESOURCES: dict[str, Sequence[tuple[str, str]]] = {
         "ListPipelineExecutionSteps",
         "ListPipelineParametersForExecution",
         "StopPipelineExecution",
+        "RetryPipelineExecution",
     ),
     **_both("", "ResourceArn", "AddTags", "ListTags", "DeleteTags"),
 }

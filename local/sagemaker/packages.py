@@ -12,6 +12,7 @@ from local.containers.registry import pull
 from local.sagemaker.errors import in_use, not_found, unsupported, validation
 from local.sagemaker.foundation import Foundation, refuse, shown, without_tags
 from local.sagemaker.listing import page, select
+from local.sagemaker.model_card import check_model_card
 from local.sagemaker.names import last
 from local.sagemaker.s3 import split
 from local.sagemaker.store import Document, now
@@ -23,7 +24,6 @@ PACKAGE = "model-package"
 _REFUSED = (
     "CertifyForMarketplace",
     "ManagedStorageType",
-    "ModelCard",
     "SourceAlgorithmSpecification",
     "ValidationSpecification",
 )
@@ -154,6 +154,8 @@ class Registry:
         if ("ModelPackageGroupName" in params) == ("ModelPackageName" in params):
             raise validation("Exactly one of ModelPackageGroupName and ModelPackageName must be given.")
         self._check_containers(params.get("InferenceSpecification", {}).get("Containers", []))
+        if "ModelCard" in params:
+            check_model_card(params["ModelCard"])
         moment = now()
         document: Document = {
             **{member: value for member, value in without_tags(params).items() if member != "ClientToken"},
@@ -183,12 +185,15 @@ class Registry:
 
     def describe(self, call: Call) -> Mapping[str, Any]:
         """The package as it stands."""
+        if call.params.get("IncludedData") == "MetadataOnly":
+            raise unsupported("IncludedData MetadataOnly")
         return shown(self.find(call.params["ModelPackageName"]))
 
     def update(self, call: Call) -> Mapping[str, Any]:
         """Approve, reject, describe."""
         params = call.params
-        refuse(params, ("ModelCard",))
+        if "ModelCard" in params:
+            check_model_card(params["ModelCard"])
         key = last(params["ModelPackageArn"])
         self.find(params["ModelPackageArn"])
         if "InferenceSpecification" in params:
@@ -212,6 +217,8 @@ class Registry:
                 properties.pop(name, None)
             if properties or "CustomerMetadataProperties" in document:
                 document["CustomerMetadataProperties"] = properties
+            if "ModelCard" in params:
+                document["ModelCard"] = document.get("ModelCard", {}) | params["ModelCard"]
             if added := params.get("AdditionalInferenceSpecificationsToAdd"):
                 document.setdefault("AdditionalInferenceSpecifications", []).extend(added)
             document.update(LastModifiedTime=now(), LastModifiedBy=_by(call))

@@ -55,6 +55,7 @@ class Pipelines:
             "ListPipelines": self.list_pipelines,
             "StartPipelineExecution": self.start_execution,
             "StopPipelineExecution": self.stop_execution,
+            "RetryPipelineExecution": self.retry_execution,
             "DescribePipelineExecution": self.describe_execution,
             "DescribePipelineDefinitionForExecution": self.describe_definition,
             "ListPipelineExecutions": self.list_executions,
@@ -172,6 +173,7 @@ class Pipelines:
             "_Parameters": values,
             "_Steps": [],
             "_Token": params["ClientRequestToken"],
+            "_RetryTokens": [],
         }
         if "PipelineExecutionDescription" in params:
             document["PipelineExecutionDescription"] = params["PipelineExecutionDescription"]
@@ -186,11 +188,37 @@ class Pipelines:
             self._foundation.store.change(
                 KIND, pipeline["PipelineName"], lambda stored: stored.update(LastExecutionTime=moment)
             )
-        self._jobs.start(
-            arn,
-            lambda stop: self._run(document, stop),
-            failed=lambda reason: self._set(arn, "Failed", FailureReason=reason),
-        )
+        self._start(arn)
+        return {"PipelineExecutionArn": arn}
+
+    def retry_execution(self, call: Call) -> Mapping[str, Any]:
+        """Go on with an execution that failed or was stopped: steps that succeeded keep their results.
+
+        It goes on with the definition, the parameters and the role that it began with. The same
+        ClientRequestToken does it once.
+        """
+        params = call.params
+        arn = params["PipelineExecutionArn"]
+
+        def go_on(document: Document) -> None:
+            document["_RetryTokens"] = [*document.get("_RetryTokens", []), params["ClientRequestToken"]]
+            document.pop("FailureReason", None)
+            if "ParallelismConfiguration" in params:
+                document["ParallelismConfiguration"] = params["ParallelismConfiguration"]
+
+        with self._foundation.store.transaction():
+            document = self._execution(arn)
+            if params["ClientRequestToken"] in document.get("_RetryTokens", []):
+                return {"PipelineExecutionArn": arn}
+            if document["PipelineExecutionStatus"] not in ("Failed", "Stopped"):
+                raise ServiceError(
+                    "ConflictException",
+                    f"Pipeline execution {arn} is {document['PipelineExecutionStatus']}. "
+                    "Only one that failed or was stopped can be retried.",
+                )
+            self._foundation.store.change(EXECUTION, arn, go_on)
+            self._set(arn, "Executing")
+        self._start(arn)
         return {"PipelineExecutionArn": arn}
 
     def stop_execution(self, call: Call) -> Mapping[str, Any]:
@@ -242,6 +270,7 @@ class Pipelines:
             "StartTime",
             "EndTime",
             "StepStatus",
+            "CacheHitResult",
             "FailureReason",
             "Metadata",
             "AttemptCount",
@@ -264,9 +293,16 @@ class Pipelines:
         """Wait for the threads at the end of the cloud."""
         self._jobs.join(seconds)
 
-    def _run(self, document: Document, stop: threading.Event) -> None:
-        arn = document["PipelineExecutionArn"]
+    def _start(self, arn: str) -> None:
+        self._jobs.start(
+            arn,
+            lambda stop: self._run(arn, stop),
+            failed=lambda reason: self._set(arn, "Failed", FailureReason=reason),
+        )
+
+    def _run(self, arn: str, stop: threading.Event) -> None:
         try:
+            document = self._execution(arn)
             definition = read_definition(document["_Definition"])
             execution = Execution(self._foundation, document=document, definition=definition, stop=stop)
             status, reason = execution.run()
@@ -282,7 +318,7 @@ class Pipelines:
         def change(document: Document) -> None:
             document.update(members, PipelineExecutionStatus=status, LastModifiedTime=now())
             for step in document["_Steps"]:
-                if status in ("Failed", "Stopped") and step["StepStatus"] == "Executing":
+                if status in ("Failed", "Stopped") and step["StepStatus"] in ("Executing", "Stopping"):
                     step.update(StepStatus=status, EndTime=now())
 
         document = self._foundation.store.change(EXECUTION, arn, change)

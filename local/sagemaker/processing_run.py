@@ -11,15 +11,9 @@ from typing import Any
 
 from local.containers.engine import ContainerSpec
 from local.containers.process import SAGEMAKER_BASE
+from local.sagemaker.container_run import Ended, run_container
 from local.sagemaker.foundation import Foundation, RoleSession, shown
-from local.sagemaker.jobs import (
-    RESTARTED,
-    Ended,
-    JobFailedError,
-    algorithm_error,
-    guarded,
-    run_container,
-)
+from local.sagemaker.jobs import RESTARTED, JobFailedError, algorithm_error, guarded
 from local.sagemaker.s3 import download_prefix, upload_folder
 from local.sagemaker.store import Document
 

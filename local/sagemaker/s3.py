@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,27 @@ def relative_name(prefix: str, key: str) -> str:
     return key.rsplit("/", 1)[-1] if "/" not in rest else key[prefix.rfind("/") + 1 :]
 
 
-def download_prefix(client: Any, uri: str, folder: Path) -> int:
-    """Copy every object of a prefix below a folder; how many.
+def download_prefix(client: Any, uri: str, folder: Path, *, shard: tuple[int, int] = (0, 1)) -> int:
+    """Copy every object of a prefix below a folder; how many the prefix has.
+
+    With `shard` (number, of) only every `of`-th object is copied, from the one of this number on: the shares
+    of all numbers are all objects, and a share is empty when there are fewer objects than shares.
 
     Raises:
         EmptyPrefixError: there is none.
     """
     bucket, prefix = split(uri)
+    number, shards = shard
     count = 0
-    for entry in objects(client, uri):
+    for position, entry in enumerate(objects(client, uri)):
+        count += 1
+        if position % shards != number:
+            continue
         target = (folder / relative_name(prefix, entry["Key"])).resolve()
         if not target.is_relative_to(folder.resolve()):
             raise validation(f"the key {entry['Key']!r} leads out of its folder.")
         target.parent.mkdir(parents=True, exist_ok=True)
         download_object(client, bucket, entry["Key"], target)
-        count += 1
     if not count:
         raise EmptyPrefixError(uri)
     return count
@@ -112,10 +118,10 @@ def encryption(kms_key: str | None) -> dict[str, str]:
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
 
-def pack(folder: Path, archive: Path) -> None:
-    """A tar.gz of what is in a folder, with paths relative to it."""
+def pack(folders: Sequence[Path], archive: Path) -> None:
+    """A tar.gz of what is in some folders, with paths relative to each; they share no name."""
     with tarfile.open(archive, "w:gz") as tar:
-        for path in sorted(folder.iterdir()):
+        for path in sorted((path for folder in folders for path in folder.iterdir()), key=lambda p: p.name):
             tar.add(path, arcname=path.name)
 
 

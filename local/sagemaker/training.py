@@ -14,10 +14,11 @@ from typing import Any
 
 from local.sagemaker.errors import in_use, job_not_found, unsupported, validation
 from local.sagemaker.foundation import Foundation, refuse, shown, without_tags
-from local.sagemaker.jobs import RESTARTED, JobFailedError, Jobs, clean, clean_all, fresh_folder, reason_of
+from local.sagemaker.jobs import RESTARTED, JobFailedError, Jobs, clean, clean_all, reason_of
 from local.sagemaker.listing import page, select
 from local.sagemaker.s3 import join, split
 from local.sagemaker.store import Document, now
+from local.sagemaker.training_host import host_names
 from local.sagemaker.training_run import Stopped, TrainingRun
 from local.service import Call, Handler
 
@@ -194,7 +195,8 @@ class TrainingJobs:
 
     def _run(self, name: str, stop: threading.Event) -> None:
         started = time.monotonic()
-        folder = fresh_folder(self._foundation, KIND, name)
+        folder = self._foundation.root / KIND / name
+        folder.mkdir(parents=True, exist_ok=True)
         run = TrainingRun(self._foundation, self, document=self._get(name), folder=folder, stop=stop)
         try:
             ended = run.run()
@@ -236,14 +238,32 @@ def _artifact(params: Mapping[str, Any]) -> str:
     return "model/" if params["OutputDataConfig"].get("CompressionType") == "NONE" else "model.tar.gz"
 
 
+def _check_spot(params: Mapping[str, Any]) -> None:
+    """API_StoppingCondition, MaxWaitTimeInSeconds: only with spot, and at least MaxRuntimeInSeconds.
+
+    Nothing here takes a machine away: a spot job runs as any other, and is billed for all of its time.
+    """
+    stopping = params.get("StoppingCondition", {})
+    runtime = stopping.get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME)
+    wait = stopping.get("MaxWaitTimeInSeconds")
+    if params.get("EnableManagedSpotTraining"):
+        if wait is None or wait < runtime:
+            raise validation(
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
+                f"MaxRuntimeInSeconds ({runtime}) when EnableManagedSpotTraining is set."
+            )
+    elif wait is not None:
+        raise validation("MaxWaitTimeInSeconds must be absent unless EnableManagedSpotTraining is set.")
+
+
 def _check(params: Mapping[str, Any]) -> None:
     refuse(params, _REFUSED)
     algorithm = params["AlgorithmSpecification"]
     if "TrainingImage" not in algorithm:
         raise validation("AlgorithmSpecification.TrainingImage is required.")
     resources = params.get("ResourceConfig", {})
-    if resources.get("InstanceCount", 1) != 1:
-        raise unsupported("ResourceConfig.InstanceCount > 1 (several hosts)")
+    host_names(resources.get("InstanceCount", 1))
+    _check_spot(params)
     if "ProfilerConfig" in params and not params["ProfilerConfig"].get("DisableProfiler"):
         raise unsupported("ProfilerConfig (set DisableProfiler)")
     modes = {algorithm["TrainingInputMode"]}

@@ -58,9 +58,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 def register(deployment: Deployment) -> str:
-    """Register the package in the group of the only task; its ARN. It waits for approval."""
+    """Register the package in the group of the task that is served; its ARN. It waits for approval."""
     client = deployment.session.client
-    task = deployment.task(None)
+    task = deployment.task("lung-segmentation")
     sagemaker = client("sagemaker")
     definition = sagemaker.describe_pipeline(PipelineName=task.pipeline)["PipelineDefinition"]
     # The repository of the platform's own images: the endpoint's role may pull from no other.

@@ -31,7 +31,8 @@ elif sys.argv[1] == "evaluate":
         if json.loads(archive.extractfile("weights.json").read())["slow"]:
             time.sleep(60)
     out = base / "processing/output/evaluation/evaluation.json"
-    out.write_text(json.dumps({"metrics": {"mean_dice": 1.0}}))
+    gate = {"heldOut": 1, "improvement": 0.0}
+    out.write_text(json.dumps({"metrics": {"mean_dice": 1.0}, "gate": gate}))
 else:
     sys.exit(f"unknown {sys.argv}")
 """

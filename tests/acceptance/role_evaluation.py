@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def evaluate_model(world: RoleWorld) -> None:
-    """A processing job of the deployed pipeline reads the model and the data set, and stores its report."""
+    """A processing job of the deployed pipeline reads the model, the data set and the model that is approved,
+    and stores its report.
+    """
+    world.approved  # noqa: B018 - there is something to compare with
     (step,) = [one for one in world.pipeline["Steps"] if one["Name"] == "Evaluate"]
     arguments = resolved(
         step["Arguments"],
@@ -33,3 +37,8 @@ def evaluate_model(world: RoleWorld) -> None:
     job = world.wait(ended)
     if job["ProcessingJobStatus"] != "Completed":
         raise StepFailed(f"{job.get('FailureReason')} {job.get('ExitMessage')}")
+    [output] = arguments["ProcessingOutputConfig"]["Outputs"]
+    report = world.deployment.session.read_json(output["S3Output"]["S3Uri"] + "/evaluation.json")
+    # A comparison that was not possible does not fail the job: no model is registered on it, and it says why.
+    if (report["baseline"] or {}).get("modelPackageArn") is None or "error" in report["baseline"]:
+        raise StepFailed(json.dumps(report["baseline"]))

@@ -6,12 +6,14 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from role_training import StepFailed
+from role_training import ROLE_TASK, StepFailed
 from role_world import RoleWorld
 
 from healthimaging.reference import ImageSetRef
 from workbench.approve import mark_approved
-from workbench.dataset import default_sql, make_dataset
+from workbench.compare import compare
+from workbench.datasets.make import Division, make_dataset
+from workbench.datasets.selection import default_sql
 from workbench.dead_letters.letters import list_dead_letters, replay_dead_letters
 from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.ingest import ingest
@@ -20,6 +22,7 @@ from workbench.predicting.batch import predict_batch
 from workbench.predicting.predict import predict
 from workbench.query import query
 from workbench.show import show
+from workbench.training.pipeline import read_pipeline
 
 SCIENTIST = "studio/DataScientist"
 REVIEWER = "studio/ModelReviewer"
@@ -37,7 +40,8 @@ def make_a_dataset(world: RoleWorld) -> None:
     """`monai-aws dataset`, and reading it again"""
     person = world.as_persona(SCIENTIST)
     sql = default_sql(patients=[world.study.patient.patient_id], label_description=SERIES_DESCRIPTION)
-    made = make_dataset(person, sql, name=f"person-{uuid.uuid4().hex[:8]}", validation=0.0)
+    name = f"person-{uuid.uuid4().hex[:8]}"
+    made = make_dataset(person, sql, name=name, division=Division(validation=0.0))
     if not person.session.read_json(made.uri)["cases"]:
         raise StepFailed("the manifest has no cases")
 
@@ -55,12 +59,15 @@ def look_at_images(world: RoleWorld) -> None:
 
 
 def start_training(world: RoleWorld) -> None:
-    """What `monai-aws train` calls: start, watch, read the log, and stop"""
+    """What `monai-aws train` calls: read the pipeline, start, watch, read the log, and stop"""
     person = world.as_persona(SCIENTIST)
     sagemaker = person.session.client("sagemaker")
+    pipeline = read_pipeline(person, person.task(ROLE_TASK))
+    # A run of its own: it begins to train, and does not find another's training.
+    values = {"ManifestUri": world.manifest_uri, "Run": uuid.uuid4().hex[:12]}
     arn = sagemaker.start_pipeline_execution(
-        PipelineName=person.task(None).pipeline,
-        PipelineParameters=[{"Name": "ManifestUri", "Value": world.manifest_uri}],
+        PipelineName=pipeline.name,
+        PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
         ClientRequestToken=uuid.uuid4().hex,
     )["PipelineExecutionArn"]
     try:
@@ -77,9 +84,11 @@ def start_training(world: RoleWorld) -> None:
 
 
 def read_training_results(world: RoleWorld) -> None:
-    """The registered package, and what the training printed"""
+    """`monai-aws compare`, and what the training printed"""
     person = world.as_persona(SCIENTIST)
-    person.session.client("sagemaker").describe_model_package(ModelPackageName=world.package)
+    registered = world.package
+    if registered not in [one.arn for one in compare(person, task=ROLE_TASK).packages]:
+        raise StepFailed("the newest package is not shown")
     if not log_tail(person.session, group=TRAINING_JOBS):
         raise StepFailed("the training printed nothing")
 
@@ -90,7 +99,7 @@ def approve_a_model(world: RoleWorld) -> None:
     person = world.as_persona(REVIEWER)
     person.session.client("sagemaker").describe_model_package(ModelPackageName=waiting)
     person.session.read_json(world.manifest_uri)
-    if mark_approved(person) != waiting:
+    if mark_approved(person, task=ROLE_TASK) != waiting:
         raise StepFailed("another package was approved")
 
 

@@ -42,7 +42,7 @@ def unindex_image_set(world: RoleWorld) -> None:
 
 def run_pipeline(world: RoleWorld) -> None:
     """The pipeline trains, evaluates, checks and registers."""
-    world.ended(world.execute({"MinimumDice": "0.0"}))
+    world.ended(world.execute({"MinimumScore": "0.0"}))
 
 
 def stop_training(world: RoleWorld) -> None:

@@ -28,6 +28,7 @@ STUDIO = "Studio is recorded only in the local cloud; there are no spaces and ap
 ATHENA = "The local Athena reads tables and writes results itself; on AWS it does it as the caller."
 DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
 DISPATCHES = "Shown with the dispatch function's role, whose code and statements these are."
+SAME_TASK = "Shown with the first task's role, which the same construct makes."
 SAME = "Shown with the asynchronous endpoint's role, which the same construct makes."
 ROLLBACK = "The local cloud knows no deployment guard; SageMaker looks at the alarms as the role."
 
@@ -98,6 +99,20 @@ _SEGMENTS = (
     "medical-imaging:StoreDICOM",
     "s3:GetObject",
     "s3:PutObject",
+)
+_RUNS = (
+    "iam:PassRole",
+    "kms:Decrypt",
+    "s3:GetObject",
+    "sagemaker:AddTags",
+    "sagemaker:CreateModelPackage",
+    "sagemaker:CreateProcessingJob",
+    "sagemaker:CreateTrainingJob",
+    "sagemaker:DescribeModelPackage",
+    "sagemaker:DescribeProcessingJob",
+    "sagemaker:DescribeTrainingJob",
+    "sagemaker:StopProcessingJob",
+    "sagemaker:StopTrainingJob",
 )
 _JOB = (
     *_READ_IMAGES,
@@ -175,7 +190,13 @@ ROLES: dict[str, Role] = {
         only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
     ),
     "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
-    "training/Evaluator": Role(needed=_needed(evaluate_model, *_JOB), only_on_aws=_CONTAINER),
+    "training/Evaluator": Role(
+        needed=_needed(
+            evaluate_model, *_JOB, "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"
+        ),
+        only_on_aws=_CONTAINER,
+    ),
+    "training/VolumeClassificationRunner": Role(elsewhere=_because(SAME_TASK, *_RUNS)),
     "training/LungSegmentationRunner": Role(
         needed=_needed(
             role_steps.run_pipeline,
@@ -262,6 +283,7 @@ ROLES: dict[str, Role] = {
         | _needed(role_persons.look_at_images, *_READ_IMAGES)
         | _needed(
             role_persons.start_training,
+            "sagemaker:DescribePipeline",
             "sagemaker:DescribePipelineExecution",
             "sagemaker:ListPipelineExecutionSteps",
             "sagemaker:StartPipelineExecution",
@@ -272,6 +294,7 @@ ROLES: dict[str, Role] = {
             "logs:DescribeLogStreams",
             "logs:GetLogEvents",
             "sagemaker:DescribeModelPackage",
+            "sagemaker:ListModelPackages",
         ),
         only_on_aws=_SPACE
         | _because(ATHENA, "glue:GetDatabase", "glue:GetTable", "s3:GetBucketLocation", "s3:ListBucket")

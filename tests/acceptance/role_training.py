@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from role_world import RoleWorld
 
+ROLE_TASK = "lung-segmentation"
+"""The task whose pipeline and endpoint show what roles may do."""
 ROLE_MACHINE = "ml.m5.xlarge"
 """The machine of the environment `local`."""
 
@@ -23,9 +25,11 @@ def train_model(world: RoleWorld) -> str:
         world.pipeline["Steps"][0]["Arguments"],
         {
             "Parameters.ManifestUri": world.manifest_uri,
+            "Parameters.Run": uuid.uuid4().hex[:12],
+            "Parameters.Bundle": "ct_segmentation",
+            "Parameters.Overrides": "{}",
             "Parameters.MaxSteps": "1",
             "Parameters.InstanceType": ROLE_MACHINE,
-            "Execution.PipelineExecutionId": uuid.uuid4().hex[:12],
         },
     )
     name = f"roles-{uuid.uuid4().hex[:12]}"

@@ -20,10 +20,11 @@ import boto3
 from arrivals import Arrival, arrival
 from cheap_container import cheap_image
 from cloudformation_listener import listening
-from role_training import StepFailed, train_model
+from role_training import ROLE_TASK, StepFailed, train_model
 
-from workbench.approve import approve
-from workbench.dataset import default_sql, make_dataset
+from workbench.approve import approve, mark_approved
+from workbench.datasets.make import Division, make_dataset
+from workbench.datasets.selection import default_sql
 from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.deployment import Deployment
 from workbench.ingest import ingest
@@ -127,12 +128,12 @@ class RoleWorld:
     def manifest_uri(self) -> str:
         """A dataset of the one patient."""
         sql = default_sql(patients=[self.study.patient.patient_id], label_description=SERIES_DESCRIPTION)
-        return make_dataset(self.deployment, sql, name="roles", validation=0.0).uri
+        return make_dataset(self.deployment, sql, name="roles", division=Division(validation=0.0)).uri
 
     @cached_property
     def pipeline(self) -> dict[str, Any]:
         """The definition of the deployed training pipeline."""
-        name = self.deployment.task(None).pipeline
+        name = self.deployment.task(ROLE_TASK).pipeline
         definition: dict[str, Any] = json.loads(
             self.client("sagemaker").describe_pipeline(PipelineName=name)["PipelineDefinition"]
         )
@@ -150,7 +151,7 @@ class RoleWorld:
         container, so that it ends in seconds.
         """
         sagemaker = self.client("sagemaker")
-        deployed = sagemaker.describe_pipeline(PipelineName=self.deployment.task(None).pipeline)
+        deployed = sagemaker.describe_pipeline(PipelineName=self.deployment.task(ROLE_TASK).pipeline)
         real = self.pipeline["Steps"][0]["Arguments"]["AlgorithmSpecification"]["TrainingImage"]
         name = "roles-" + uuid.uuid4().hex[:8]
         sagemaker.create_pipeline(
@@ -174,7 +175,9 @@ class RoleWorld:
 
     def register(self) -> str:
         """A package with that model, which waits for approval; its ARN."""
-        arguments = {**self._registration, "ModelMetrics": None, "CustomerMetadataProperties": None}
+        # What an execution would fill in of itself.
+        of_execution = dict.fromkeys(("ModelMetrics", "ModelCard", "CustomerMetadataProperties"))
+        arguments = {**self._registration, **of_execution}
         arguments["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] = self.model_uri
         answer = self.client("sagemaker").create_model_package(
             **{key: value for key, value in arguments.items() if value is not None}
@@ -187,9 +190,16 @@ class RoleWorld:
         return self.register()
 
     @cached_property
+    def approved(self) -> str:
+        """A package that is approved, whatever is served; its ARN."""
+        return mark_approved(self.deployment, model_package_arn=self.register())
+
+    @cached_property
     def endpoint(self) -> str:
         """Name of the stack's endpoint, which serves the package."""
-        return approve(self.deployment, model_package_arn=self.package).endpoint_name
+        name = approve(self.deployment, model_package_arn=self.package).endpoint_name
+        assert name is not None
+        return name
 
     @property
     def _registration(self) -> dict[str, Any]:
@@ -228,8 +238,10 @@ class RoleWorld:
         return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
 
     def execute(self, parameters: Mapping[str, str]) -> str:
-        """Start the small pipeline; the ARN of the execution."""
-        values = {"ManifestUri": self.manifest_uri, **parameters}
+        """Start the small pipeline; the ARN of the execution. Each is a run of its own: a training that was
+        done before would not be done again, and show nothing of what its role may do.
+        """
+        values = {"ManifestUri": self.manifest_uri, "Run": uuid.uuid4().hex[:12], **parameters}
         arn: str = self.client("sagemaker").start_pipeline_execution(
             PipelineName=self.cheap_pipeline,
             PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],

@@ -20,9 +20,19 @@ def ref(name: str, version: str = "1") -> ImageSetRef:
     return ImageSetRef(datastore_id=DATASTORE, image_set_id=name, version_id=version)
 
 
-def case(name: str = "a", patient: str = "p", split: Any = "train", label: str | None = None) -> Case:
+def case(
+    name: str = "a",
+    patient: str = "p",
+    split: Any = "train",
+    label: str | None = None,
+    class_name: str | None = None,
+) -> Case:
     return Case(
-        patient_key=patient, split=split, image=ref(name), label=None if label is None else ref(label, "3")
+        patient_key=patient,
+        split=split,
+        image=ref(name),
+        label=None if label is None else ref(label, "3"),
+        class_name=class_name,
     )
 
 
@@ -34,7 +44,9 @@ def manifest(*cases: Case, **changed: Any) -> Manifest:
 @given(
     st.lists(
         st.tuples(
-            st.text(min_size=1, max_size=8), st.sampled_from(["train", "validation", "test"]), st.booleans()
+            st.text(min_size=1, max_size=8),
+            st.sampled_from(["train", "validation", "test"]),
+            st.sampled_from(["segmentation", "class", "nothing"]),
         ),
         min_size=1,
         max_size=8,
@@ -43,15 +55,30 @@ def manifest(*cases: Case, **changed: Any) -> Manifest:
     st.text(),
     st.integers(),
     st.dictionaries(st.text(), st.integers() | st.floats(allow_nan=False, allow_infinity=False)),
+    st.dictionaries(st.text(), st.text()),
 )
 def test_reading_gives_back_what_was_written(
-    cases: list[tuple[str, Any, bool]], query: str, seed: int, statistics: dict[str, float]
+    cases: list[tuple[str, Any, str]],
+    query: str,
+    seed: int,
+    statistics: dict[str, float],
+    labels: dict[str, str],
 ) -> None:
     made = manifest(
-        *(case(name, name, split, name + "-label" if labelled else None) for name, split, labelled in cases),
+        *(
+            case(
+                name,
+                name,
+                split,
+                label=name + "-label" if kind == "segmentation" else None,
+                class_name="AD" if kind == "class" else None,
+            )
+            for name, split, kind in cases
+        ),
         query=query,
         seed=seed,
         statistics=statistics,
+        labels=labels,
     )
     assert Manifest.from_json(made.to_json()) == made
     assert Manifest.from_json(made.to_json()).to_json() == made.to_json()
@@ -59,13 +86,41 @@ def test_reading_gives_back_what_was_written(
 
 def test_keys_are_camel_case() -> None:
     document = json.loads(manifest(case(label="l")).to_json())
-    assert set(document) == {"schema", "query", "datastoreId", "seed", "statistics", "cases"}
+    assert set(document) == {"schema", "query", "datastoreId", "seed", "labels", "statistics", "cases"}
     assert document["cases"][0] == {
         "patientKey": "p",
         "split": "train",
         "image": {"imageSetId": "a", "versionId": "1"},
         "label": {"imageSetId": "l", "versionId": "3"},
+        "class": None,
     }
+
+
+def test_a_manifest_of_the_first_version_is_read_and_written_as_the_second() -> None:
+    made = manifest(case("a", "p", label="l"), case("b", "q", "test"))
+    document = json.loads(made.to_json())
+    document["schema"] = "monai-on-aws/dataset-manifest/1"
+    del document["labels"]
+    for written in document["cases"]:
+        del written["class"]
+    read = Manifest.from_json(json.dumps(document))
+    assert read == made
+    assert read.to_json() == made.to_json()
+
+
+def test_the_first_version_knows_no_classes() -> None:
+    document = json.loads(manifest(case(class_name="AD")).to_json())
+    document["schema"] = "monai-on-aws/dataset-manifest/1"
+    del document["labels"]
+    with pytest.raises(ManifestError, match=r"cases\[0\]\.class is unknown"):
+        Manifest.from_json(json.dumps(document))
+
+
+def test_a_case_has_a_segmentation_or_a_class() -> None:
+    with pytest.raises(ManifestError, match="one of both"):
+        case(label="l", class_name="AD")
+    with pytest.raises(ManifestError, match="no name"):
+        case(class_name=" ")
 
 
 def changed(**fields: Any) -> str:
@@ -87,13 +142,16 @@ def changed_case(**fields: Any) -> str:
         (changed(extra=1), r"manifest\.extra is unknown"),
         (changed(seed="7"), r"manifest\.seed is a str"),
         (changed(seed=True), r"manifest\.seed is a bool"),
-        (changed(schema="other/2"), "other/2"),
+        (changed(schema="other/3"), "other/3"),
         (changed(statistics={"a": "x"}), r"statistics\.a"),
         (changed(cases=[]), "at least one"),
         (changed(cases=[1]), r"cases\[0\] is not an object"),
         (changed_case(split="train2"), r"cases\[0\]\.split"),
         (changed_case(image={"imageSetId": "a"}), r"cases\[0\]\.image\.versionId is missing"),
         (changed_case(label={"imageSetId": "a", "versionId": 1}), r"label\.versionId is a int"),
+        (changed(labels={"kind": 1}), r"labels\.kind is not a string"),
+        (changed(labels=[]), r"manifest\.labels is a list"),
+        (changed_case(**{"class": 1}), r"cases\[0\]\.class is a int"),
         (changed_case(image=None), r"cases\[0\]\.image is a NoneType"),
     ],
 )

@@ -54,7 +54,10 @@ _SERVICE_KEYS = {
     },
     "lambda": {"lambda:SourceFunctionArn", "lambda:FunctionArn", "lambda:VpcIds", "lambda:SubnetIds"},
     "medical-imaging": {"medical-imaging:StudyInstanceUID", "medical-imaging:SeriesInstanceUID"},
-    "s3": {"s3:prefix", "s3:delimiter", "s3:x-amz-acl", "s3:x-amz-server-side-encryption", "s3:TlsVersion"},
+    "s3": {
+        *("s3:prefix", "s3:delimiter", "s3:x-amz-acl", "s3:x-amz-server-side-encryption", "s3:TlsVersion"),
+        *("s3:if-none-match", "s3:ObjectCreationOperation"),
+    },
     "sagemaker": {
         *("sagemaker:OwnerUserProfileArn", "sagemaker:SpaceSharingType", "sagemaker:TaggingAction"),
         *("sagemaker:InstanceTypes", "sagemaker:VpcSubnets", "sagemaker:VpcSecurityGroupIds"),

@@ -7,6 +7,7 @@ requests are checked against botocore's model of the API, values of enumerations
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -124,10 +125,24 @@ def _step(step: Step, parameters: list[dict[str, Any]]) -> Iterator[str]:
             yield "nothing follows"
     elif type not in _OF_CONTROL:
         yield f"steps of type {type} are not known here"
+    yield from _cache(step)
     allowed = {"Name", "Type", "Arguments", "DependsOn", "PropertyFiles", "CacheConfig", "RetryPolicies"}
     unknown = set(step) - allowed - {"DisplayName", "Description"}
     if unknown:
         yield f"keys {sorted(unknown)}"
+
+
+def _cache(step: Step) -> Iterator[str]:
+    """https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-caching-enabling.html"""
+    config = step.get("CacheConfig")
+    if config is None:
+        return
+    if step["Type"] not in ("Training", "Processing", "Transform"):
+        yield f"a step of type {step['Type']} has nothing to keep (CacheConfig)"
+    if set(config) != {"Enabled", "ExpireAfter"} or not isinstance(config["Enabled"], bool):
+        yield f"CacheConfig {config}"
+    elif not re.fullmatch(r"P(\d+[YMWD])*(T(\d+[HM])+)?", config["ExpireAfter"]):
+        yield f"CacheConfig: {config['ExpireAfter']!r} is no duration"
 
 
 def _protected(arguments: dict[str, Any]) -> Iterator[str]:

@@ -226,7 +226,8 @@ class Services:
 def test_an_environment_that_works_passes() -> None:
     services = Services()
     lines = list(check(load_environment("dev"), client=services))
-    assert len(lines) == len(environment_check.STACKS) + 4
+    # The stacks; the data store, two pipelines, the endpoint and a query.
+    assert len(lines) == len(environment_check.STACKS) + 5
     assert {"monai-dev", "monai-dev-lung-segmentation", "monai-dev-promotion"} <= services.asked
 
 

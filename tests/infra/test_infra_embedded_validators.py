@@ -226,7 +226,11 @@ def test_a_mistake_is_named(validate: Callable[[Any], Iterator[str]], document: 
 @pytest.fixture
 def definition(dev: Assembly) -> dict[str, Any]:
     templates = {stack: dev.template(stack) for stack in dev.stacks}
-    body = dev.only("AWS::SageMaker::Pipeline")["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]
+    [body] = [
+        pipeline["Properties"]["PipelineDefinition"]["PipelineDefinitionBody"]
+        for _, pipeline in dev.resources("AWS::SageMaker::Pipeline")
+        if pipeline["Properties"]["PipelineName"].endswith("lung-segmentation")
+    ]
     found: dict[str, Any] = json.loads(Values(templates).resolve("training", body))
     return found
 
@@ -279,6 +283,14 @@ def _twice(definition: dict[str, Any]) -> None:
     definition["Steps"].append(deepcopy(definition["Steps"][0]))
 
 
+def _cached(definition: dict[str, Any]) -> None:
+    definition["Steps"][0]["CacheConfig"] = {"Enabled": True, "ExpireAfter": "30 days"}
+
+
+def _cached_for_good(definition: dict[str, Any]) -> None:
+    definition["Steps"][2]["CacheConfig"] = {"Enabled": True, "ExpireAfter": "P1D"}
+
+
 def _default(definition: dict[str, Any]) -> None:
     definition["Parameters"].append({"Name": "Folds", "Type": "Integer", "DefaultValue": "5"})
 
@@ -296,6 +308,8 @@ def _default(definition: dict[str, Any]) -> None:
         (_traffic, "in the clear"),
         (_dependency, "is no step"),
         (_twice, "several steps"),
+        (_cached, "no duration"),
+        (_cached_for_good, "nothing to keep"),
         (_default, "is no Integer"),
     ],
 )

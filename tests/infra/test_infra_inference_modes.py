@@ -39,7 +39,8 @@ evaluation_instance_type = "ml.g5.xlarge"
 volume_size_gib = 100
 max_runtime_minutes = 240
 max_steps = 2000
-minimum_dice = 0.9
+metric = "mean_dice"
+minimum_score = 0.9
 """
 
 REAL_TIME = """

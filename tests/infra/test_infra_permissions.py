@@ -67,7 +67,8 @@ PERSONAS = {
         "logs:GetLogEvents",
         "medical-imaging:GetImageFrame", "medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata",
         "s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:ListBucket", "s3:PutObject",
-        "sagemaker:DescribeModelPackage",
+        "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages",
+        "sagemaker:DescribePipeline",
         "sagemaker:DescribePipelineExecution", "sagemaker:ListPipelineExecutionSteps",
         "sagemaker:StartPipelineExecution", "sagemaker:StopPipelineExecution",
     },
@@ -116,7 +117,7 @@ ALLOWED = {
         "s3:GetObject", "s3:ListBucket",
     },
     "training/Trainer": JOB,
-    "training/Evaluator": JOB,
+    "training/Evaluator": {*JOB, "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"},
     "training/LungSegmentationRunner": {
         "iam:PassRole",
         "kms:Decrypt",
@@ -203,6 +204,8 @@ def allowed(environment: str) -> dict[str, set[str]]:
     present = {user.persona for user in load_environment(environment).studio.users}
     people = {f"studio/{pascal_case(persona)}": PERSONAS[persona] for persona in present}
     found = {**ALLOWED, "studio/Newcomer": SPACE, **people, **promoting(environment)}
+    for task in load_environment(environment).training.tasks:
+        found[f"training/{task.logical_name}Runner"] = ALLOWED["training/LungSegmentationRunner"]
     if environment == "local":  # which serves its model in real time and in batches, too
         container = ALLOWED["inference/LungSegmentationContainer"]
         found["inference/LungSegmentationNowContainer"] = container - {"sns:Publish"}
@@ -289,24 +292,24 @@ def test_frames_and_metadata_are_allowed_on_the_datastore_and_its_image_sets(ass
 
 
 def test_a_role_is_passed_to_sagemaker_only(assembly: Assembly) -> None:
-    passes = [
-        statement
+    passes = {
+        name.rsplit("Policy", 1)[0]: statement
         for name, policy in assembly.resources("AWS::IAM::ManagedPolicy")
         for statement in statements(policy)
         # A person passes a role too, to HealthImaging: see test_infra_studio.
         if "iam:PassRole" in listed(statement["Action"]) and not name.startswith("studio/")
-    ]
-    assert passes == [
-        {
-            "Action": "iam:PassRole",
-            "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-            "Effect": "Allow",
-            "Resource": [
-                {"Fn::GetAtt": ["EvaluatorRole4FBCA8FE", "Arn"]},
-                {"Fn::GetAtt": ["TrainerRole7789B687", "Arn"]},
-            ],
-        }
-    ]
+    }
+    of_jobs = {
+        "Action": "iam:PassRole",
+        "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        "Effect": "Allow",
+        "Resource": [
+            {"Fn::GetAtt": ["EvaluatorRole4FBCA8FE", "Arn"]},
+            {"Fn::GetAtt": ["TrainerRole7789B687", "Arn"]},
+        ],
+    }
+    tasks = load_environment(assembly.environment).training.tasks
+    assert passes == {f"training/{task.logical_name}Runner": of_jobs for task in tasks}
 
 
 def test_services_become_a_role_for_this_account_only(dev: Assembly) -> None:
@@ -334,6 +337,7 @@ def test_services_become_a_role_for_this_account_only(dev: Assembly) -> None:
         "training/Trainer": "sagemaker.amazonaws.com",
         "training/Evaluator": "sagemaker.amazonaws.com",
         "training/LungSegmentationRunner": "sagemaker.amazonaws.com",
+        "training/VolumeClassificationRunner": "sagemaker.amazonaws.com",
         "inference/LungSegmentationContainer": "sagemaker.amazonaws.com",
         "inference/AnnounceWorkload": "lambda.amazonaws.com",
         "inference/EventsWorkload": "lambda.amazonaws.com",
@@ -392,7 +396,7 @@ def test_each_kind_of_object_has_one_writer(assembly: Assembly) -> None:
         wanted["Catalog/query-results/"] |= {"promotion/VerificationWorkload"}
     if "data-scientist" in people:
         wanted["Catalog/query-results/"] |= {"studio/DataScientist"}
-        wanted["Models/manifests/"] = {"studio/DataScientist"}
+        wanted |= {f"Models/{place}/": {"studio/DataScientist"} for place in ("manifests", "bundles")}
     if "clinical-integrator" in people:
         # Less those of the event path: test_infra_studio.py.
         wanted |= {place: {"studio/ClinicalIntegrator"} for place in ("Inbox/", "Results/requests/")}

@@ -23,10 +23,7 @@ OUTPUTS = {
         "DatabaseName", "WorkgroupName", "CatalogBucketName", "IndexFunctionName", "IndexQueueUrl",
         "IndexDeadLetterQueueUrl", "IndexLogGroupName",
     },
-    "training": {
-        "LungSegmentationPipelineName", "LungSegmentationModelPackageGroupName",
-        "TrainingRoleArn", "EvaluationRoleArn",
-    },
+    "training": {"TrainingRoleArn", "EvaluationRoleArn"},
     "inference": {
         "LungSegmentationEndpointName", "SuccessTopicArn", "FailureTopicArn",
         "DispatchFunctionName", "DispatchQueueUrl", "DispatchDeadLetterQueueUrl",
@@ -39,7 +36,7 @@ OUTPUTS = {
     },
     "studio": {"DomainId", "DomainUrl"},
 }  # fmt: skip
-"""What the workbench reads from each stack."""
+"""What the workbench reads from each stack, besides what is there for each task and each persona."""
 
 MODES_OF_LOCAL = ("LungSegmentationNow", "LungSegmentationBatch", "TransformLogs")
 
@@ -63,9 +60,17 @@ def test_the_stacks_of_an_environment(environment: str, synthesize: Callable[[st
 @pytest.mark.parametrize("stack", STACKS)
 def test_outputs(assembly: Assembly, stack: str) -> None:
     outputs = {name for name in assembly.template(stack)["Outputs"] if not name.startswith("ExportsOutput")}
-    people = load_environment(assembly.environment).studio.users if stack == "studio" else ()
+    environment = load_environment(assembly.environment)
     more = OF_LOCAL if (assembly.environment, stack) == ("local", "inference") else set[str]()
-    assert outputs == OUTPUTS[stack] | {f"{pascal_case(user.persona)}RoleArn" for user in people} | more
+    if stack == "studio":
+        more = {f"{pascal_case(user.persona)}RoleArn" for user in environment.studio.users}
+    if stack == "training":
+        more = {
+            f"{task.logical_name}{name}"
+            for task in environment.training.tasks
+            for name in ("PipelineName", "ModelPackageGroupName")
+        }
+    assert outputs == OUTPUTS[stack] | more
 
 
 def test_only_the_data_stack_has_consumers(assembly: Assembly) -> None:

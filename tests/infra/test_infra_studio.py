@@ -231,9 +231,12 @@ def test_only_the_reviewer_approves_models(assembly: Assembly) -> None:
     }
     assert approving == {"studio/ModelReviewer"}
     # Of the tasks' own models.
-    (packages,) = places(assembly, "ModelReviewer", "sagemaker:UpdateModelPackage")
-    group = f"monai-{assembly.environment}-lung-segmentation"
-    assert packages.endswith(f':model-package/{group}/*"')
+    (found,) = places(assembly, "ModelReviewer", "sagemaker:UpdateModelPackage")
+    packages = json.loads(found)
+    tasks = load_environment(assembly.environment).training.tasks
+    assert [one.rpartition(":")[2] for one in (packages if isinstance(packages, list) else [packages])] == [
+        f"model-package/monai-{assembly.environment}-{task.name}/*" for task in tasks
+    ]
     # And trains none.
     reviewer = roles(assembly)["studio/ModelReviewer"]
     assert not [one for one in reviewer if "Pipeline" in one or "Job" in one or one.startswith("medical-")]
@@ -279,11 +282,12 @@ def test_objects_are_read_and_written_where_the_commands_do(dev: Assembly) -> No
                     found.add(name + prefix)
         return found
 
-    assert prefixes("DataScientist", "s3:PutObject") == {"Models/manifests/*", "Catalog/query-results/*"}
-    assert prefixes("DataScientist", "s3:GetObject") == {
-        "Catalog/*", "Models/evaluation/*", "Models/manifests/*",
+    assert prefixes("DataScientist", "s3:PutObject") == {
+        "Models/manifests/*", "Models/bundles/*", "Catalog/query-results/*",
     }  # fmt: skip
-    assert prefixes("ModelReviewer", "s3:GetObject") == {"Models/evaluation/*", "Models/manifests/*"}
+    evidence = {"Models/evaluation/*", "Models/manifests/*", "Models/promoted/*/evaluation.json"}
+    assert prefixes("DataScientist", "s3:GetObject") == {"Catalog/*", *evidence}
+    assert prefixes("ModelReviewer", "s3:GetObject") == evidence
     assert prefixes("ClinicalIntegrator", "s3:PutObject") == {"Inbox/*", "Results/requests/*"}
     assert prefixes("ClinicalIntegrator", "s3:GetObject") == {
         "Imports/*", "Results/failures/*", "Results/responses/*",

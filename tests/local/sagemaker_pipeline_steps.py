@@ -14,14 +14,15 @@ if sys.argv[1] == "train":
     if parameters["max_steps"] == "999":
         time.sleep(120)
     manifest = json.loads((base / "input/data/manifest/m.json").read_text())
-    (base / "model/weights.json").write_text(json.dumps({"dice": manifest["dice"]}))
+    (base / "model/weights.json").write_text(json.dumps(manifest))
     print("train_loss=0.25")
 elif sys.argv[1] == "evaluate":
     with tarfile.open(base / "processing/input/model/model.tar.gz") as tar:
         weights = json.loads(tar.extractfile("weights.json").read())
     assert (base / "config/processingjobconfig.json").exists()
     out = base / "processing/output/evaluation"
-    (out / "evaluation.json").write_text(json.dumps({"metrics": {"mean_dice": weights["dice"]}}))
+    document = {"metrics": {"mean_dice": weights["dice"]}, **weights.get("evaluation", {})}
+    (out / "evaluation.json").write_text(json.dumps(document))
 else:
     sys.exit(f"unknown {sys.argv}")
 """

@@ -9,6 +9,7 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
+from sagemaker_pipeline_runs import finished, start, steps
 from sagemaker_pipeline_steps import PROGRAM, definition, pipeline_statements
 from sagemaker_workbench import Workbench, wait_for
 
@@ -35,31 +36,6 @@ def pipeline(bench: Workbench, image: str) -> str:
         RoleArn=bench.make_role("pipeline", pipeline_statements(bench)),
     )
     return name
-
-
-def start(bench: Workbench, pipeline: str, dice: float, **parameters: str) -> str:
-    uri = bench.put(f"manifests/{uuid.uuid4().hex}/m.json", json.dumps({"dice": dice}))
-    values = {"ManifestUri": uri, **parameters}
-    return str(
-        bench.sagemaker.start_pipeline_execution(
-            PipelineName=pipeline,
-            ClientRequestToken=uuid.uuid4().hex,
-            PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
-        )["PipelineExecutionArn"]
-    )
-
-
-def finished(bench: Workbench, arn: str) -> dict[str, Any]:
-    def check() -> Any:
-        execution = bench.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-        return execution if execution["PipelineExecutionStatus"] not in ("Executing", "Stopping") else None
-
-    return dict(wait_for(check))
-
-
-def steps(bench: Workbench, arn: str) -> dict[str, dict[str, Any]]:
-    listed = bench.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn, SortOrder="Ascending")
-    return {step["StepName"]: step for step in listed["PipelineExecutionSteps"]}
 
 
 def test_a_good_model_is_registered(bench: Workbench, pipeline: str, image: str) -> None:
@@ -189,7 +165,12 @@ def broken(bench: Workbench, image: str, kind: str) -> dict[str, Any]:
     elif kind == "condition":
         check["Arguments"]["Conditions"][0]["Type"] = "Nearly"
     elif kind == "cache":
-        train["CacheConfig"] = {"Enabled": True, "ExpireAfter": "P30d"}
+        train["CacheConfig"] = {"Enabled": True}
+    elif kind == "nested":
+        inner = {"Conditions": check["Arguments"]["Conditions"], "IfSteps": [], "ElseSteps": []}
+        check["Arguments"]["ElseSteps"] = [{"Name": "CheckAgain", "Type": "Condition", "Arguments": inner}]
+    elif kind == "cached condition":
+        check["CacheConfig"] = {"Enabled": True, "ExpireAfter": "P30D"}
     return document
 
 
@@ -204,7 +185,9 @@ def broken(bench: Workbench, image: str, kind: str) -> dict[str, Any]:
         ("property file", "property file 'Evaluation'"),
         ("circle", "in a circle"),
         ("condition", "condition 'Nearly'"),
-        ("cache", "CacheConfig.Enabled is not supported"),
+        ("nested", "cannot be in the branch of another"),
+        ("cache", "ExpireAfter must be an ISO 8601 duration"),
+        ("cached condition", "a Condition step has no CacheConfig"),
     ],
 )
 def test_a_definition_that_could_not_run_is_refused(

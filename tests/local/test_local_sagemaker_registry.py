@@ -89,6 +89,79 @@ def test_approval_is_kept_filtered_and_published(bench: Workbench, hosting: Host
     assert event["detail"]["ModelPackageArn"] == package
 
 
+CARD = {
+    "model_overview": {"model_creator": "imaging", "model_artifact": ["s3://models/m.tar.gz"]},
+    "intended_uses": {"purpose_of_model": "outlines lungs", "risk_rating": "Unknown"},
+    "training_details": {
+        "objective_function": {"function": {"function": "Maximize", "facet": "Dice"}},
+        "training_job_details": {"hyper_parameters": [{"name": "seed", "value": "1"}]},
+    },
+    "evaluation_details": [
+        {
+            "name": "held-out patients",
+            "datasets": ["s3://manifests/m.json"],
+            "metric_groups": [
+                {
+                    "name": "scores",
+                    "metric_data": [
+                        {"name": "mean Dice", "type": "number", "value": 0.93},
+                        {"name": "confusion", "type": "matrix", "value": [[3, 1], [0, 4]]},
+                    ],
+                }
+            ],
+        }
+    ],
+    "additional_information": {"custom_details": {"manifest": "s3://manifests/m.json"}},
+}
+
+
+def test_a_model_card_goes_with_its_version(bench: Workbench, hosting: Hosting, group: str) -> None:
+    card = {"ModelCardContent": json.dumps(CARD), "ModelCardStatus": "Draft"}
+    package = register(bench, hosting, group, ModelCard=card)
+    assert bench.sagemaker.describe_model_package(ModelPackageName=package)["ModelCard"] == card
+    bench.sagemaker.update_model_package(
+        ModelPackageArn=package, ModelCard={"ModelCardStatus": "PendingReview"}
+    )
+    updated = bench.sagemaker.describe_model_package(ModelPackageName=package)["ModelCard"]
+    assert updated == {**card, "ModelCardStatus": "PendingReview"}
+    with pytest.raises(botocore.exceptions.ClientError, match="ModelCardContent is not JSON"):
+        bench.sagemaker.update_model_package(
+            ModelPackageArn=package, ModelCard={"ModelCardContent": "a card"}
+        )
+    assert bench.sagemaker.describe_model_package(ModelPackageName=package)["ModelCard"] == updated
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"model_package_details": {}}, "model_package_details"),
+        ({"model_overview": {"model_name": "lungs"}}, "model_name"),
+        ({"intended_uses": {"risk_rating": "Severe"}}, r"\$.intended_uses.risk_rating"),
+        ({"evaluation_details": [{"datasets": []}]}, r"evaluation_details\[0\].*'name'"),
+        ({"additional_information": {"custom_details": {"patients": 4}}}, "custom_details.patients"),
+    ],
+)
+def test_a_model_card_that_is_no_package_card_is_refused(
+    bench: Workbench, hosting: Hosting, group: str, change: dict[str, Any], place: str
+) -> None:
+    card = {"ModelCardContent": json.dumps(CARD | change), "ModelCardStatus": "Draft"}
+    with pytest.raises(botocore.exceptions.ClientError, match=f"does not follow its schema.*{place}"):
+        register(bench, hosting, group, ModelCard=card)
+
+
+def test_versions_are_listed_newest_first_in_pages(bench: Workbench, hosting: Hosting, group: str) -> None:
+    arns = [register(bench, hosting, group, ModelApprovalStatus="Approved") for _ in range(3)]
+    register(bench, hosting, group, ModelApprovalStatus="Rejected")
+    wanted = {"ModelPackageGroupName": group, "ModelApprovalStatus": "Approved", "SortBy": "CreationTime"}
+    newest = bench.sagemaker.list_model_packages(**wanted, SortOrder="Descending", MaxResults=1)
+    assert [entry["ModelPackageArn"] for entry in newest["ModelPackageSummaryList"]] == arns[-1:]
+    rest = bench.sagemaker.list_model_packages(
+        **wanted, SortOrder="Descending", MaxResults=5, NextToken=newest["NextToken"]
+    )
+    assert [entry["ModelPackageArn"] for entry in rest["ModelPackageSummaryList"]] == arns[1::-1]
+    assert "NextToken" not in rest
+
+
 def test_an_approved_version_is_deployed_by_its_arn(bench: Workbench, hosting: Hosting, group: str) -> None:
     package = register(bench, hosting, group, ModelApprovalStatus="Approved")
     model = f"{bench.name}-from-registry"

@@ -13,17 +13,22 @@ from sagemaker_trainer import TRAINER, finished, request
 from sagemaker_workbench import Hosting, Workbench, wait_for
 
 
-def start_pipeline(bench: Workbench, image: str) -> str:
+def make_pipeline_role(bench: Workbench) -> str:
+    """The role of `start_pipeline`. It is made early: a kill may lose what is a second old."""
+    actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "iam:PassRole"]
+    return bench.make_role("pipeline", [{"Effect": "Allow", "Action": actions, "Resource": "*"}])
+
+
+def start_pipeline(bench: Workbench, image: str, role: str) -> str:
     """An execution of a pipeline whose only step sleeps; its ARN."""
     arguments = request(bench, image, "step", mode="sleep")
     del arguments["TrainingJobName"]
     steps = [{"Name": "Train", "Type": "Training", "Arguments": arguments}]
-    actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "iam:PassRole"]
     bench.sagemaker.create_pipeline(
         PipelineName=bench.name,
         PipelineDefinition=json.dumps({"Version": "2020-12-01", "Steps": steps}),
         ClientRequestToken=uuid.uuid4().hex,
-        RoleArn=bench.make_role("pipeline", [{"Effect": "Allow", "Action": actions, "Resource": "*"}]),
+        RoleArn=role,
     )
     started = bench.sagemaker.start_pipeline_execution(
         PipelineName=bench.name, ClientRequestToken=uuid.uuid4().hex
@@ -45,13 +50,14 @@ def test_a_kill_leaves_nothing_behind_that_the_next_start_does_not_mend(
     own_cloud: Any, tmp_path: Path
 ) -> None:
     bench = Workbench(own_cloud)
+    pipeline_role = make_pipeline_role(bench)
     hosting = Hosting(bench, bench.image(tmp_path, SERVER, tag="server"))
     trainer = bench.image(tmp_path, TRAINER, tag="trainer")
     endpoint = hosting.endpoint("stays", asynchronous=True)
     before = hosting.settled(endpoint)
     job = request(bench, trainer, "cut-off", mode="sleep")
     bench.sagemaker.create_training_job(**job)
-    execution = start_pipeline(bench, trainer)
+    execution = start_pipeline(bench, trainer, pipeline_role)
     wait_for(lambda: len(processes(own_cloud)) == 3)
     requests = [
         bench.runtime.invoke_endpoint_async(
@@ -71,6 +77,17 @@ def test_a_kill_leaves_nothing_behind_that_the_next_start_does_not_mend(
     interrupted = bench.sagemaker.describe_pipeline_execution(PipelineExecutionArn=execution)
     assert interrupted["PipelineExecutionStatus"] == "Failed"
     assert "the local cloud was stopped during the execution" in interrupted["FailureReason"]
+    bench.sagemaker.retry_pipeline_execution(
+        PipelineExecutionArn=execution, ClientRequestToken=uuid.uuid4().hex
+    )
+
+    def trains_again() -> bool:
+        (train,) = bench.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=execution)[
+            "PipelineExecutionSteps"
+        ]
+        return (train["StepStatus"], train["AttemptCount"], "Metadata" in train) == ("Executing", 2, True)
+
+    wait_for(trains_again)
     after = hosting.settled(endpoint)
     assert after["EndpointStatus"] == "InService"
     assert after["CreationTime"] == before["CreationTime"]

@@ -110,7 +110,7 @@ def test_without_a_failure_file_the_reason_has_the_last_output(bench: Workbench,
 def test_a_stopped_job_keeps_its_model(bench: Workbench, image: str) -> None:
     job = request(bench, image, "stopped", mode="sleep")
     bench.sagemaker.create_training_job(**job)
-    log = bench.cloud.root / "sagemaker" / "training-job" / job["TrainingJobName"] / "output.log"
+    log = bench.cloud.root / "sagemaker" / "training-job" / job["TrainingJobName"] / "algo-1/output.log"
     wait_for(lambda: log.exists() and b"sleeping" in log.read_bytes())
     bench.sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
     done = finished(bench, job["TrainingJobName"])
@@ -163,7 +163,9 @@ def test_a_role_that_may_not_pull_fails_the_job(bench: Workbench, image: str) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}}, "InstanceCount > 1"),
+        ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 255}}, "InstanceCount > 254"),
+        ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
+        ({"StoppingCondition": {"MaxWaitTimeInSeconds": 900}}, "MaxWaitTimeInSeconds must be absent"),
         ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation is not supported"),
         ({"OutputDataConfig": {"S3OutputPath": "https://host/x"}}, "not an S3 URI"),
     ],

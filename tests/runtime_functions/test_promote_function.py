@@ -96,8 +96,10 @@ THEIRS, OURS = S3Object(bucket="theirs", key="m.tar.gz"), S3Object(bucket="ours"
 WEIGHTS = {"model.pt": hashlib.sha256(b"weights").hexdigest()}
 
 
-def copy(s3: Bucket, weights: dict[str, str] = WEIGHTS) -> str:
-    return copy_model(s3, THEIRS, OURS, owner="111122223333", registered=REGISTERED, weights=weights)
+def copy(s3: Bucket, weights: dict[str, str] = WEIGHTS, sha256: str | None = None) -> str:
+    return copy_model(
+        s3, THEIRS, OURS, owner="111122223333", registered=REGISTERED, weights=weights, sha256=sha256
+    )
 
 
 def test_a_package_of_an_offered_group_is_taken() -> None:
@@ -226,6 +228,16 @@ def test_a_copy_that_differs_is_refused() -> None:
         copy(s3)
 
 
+def test_an_archive_of_the_same_weights_that_was_not_evaluated_is_refused() -> None:
+    """A configuration decides where a mask lies, and it is no weight."""
+    evaluated = archive(**{"models/model.pt": b"weights"})
+    other = archive(**{"models/model.pt": b"weights", "configs/metadata.json": b"{}"})
+    sha256 = hashlib.sha256(evaluated).hexdigest()
+    assert copy(Bucket({("theirs", "m.tar.gz"): evaluated}), sha256=sha256) == sha256
+    with pytest.raises(DifferentModelError, match="is not the archive that was evaluated"):
+        copy(Bucket({("theirs", "m.tar.gz"): other}), sha256=sha256)
+
+
 def test_a_transfer_that_ends_early_is_refused() -> None:
     s3 = Bucket({("theirs", "m.tar.gz"): archive(**{"models/model.pt": b"weights"})})
     s3.truncate = 3
@@ -233,7 +245,14 @@ def test_a_transfer_that_ends_early_is_refused() -> None:
         copy(s3)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"weights": {}}', b'{"weights": "all"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{}", b'{"weights": {}}', b'{"weights": "all"}', b"\xff"),
+        b'{"weights": {"model.ts": "ab"}, "modelArchive": "all"}',
+        b'{"weights": {"model.ts": "ab"}, "modelArchive": {"uri": "s3://theirs/m.tar.gz"}}',
+    ],
+)
 def test_an_evaluation_that_names_no_weights_is_refused(content: bytes) -> None:
     s3 = Bucket({("theirs", "e.json"): content})
     with pytest.raises(UnsupportedPackageError):
@@ -294,6 +313,24 @@ def test_an_approved_package_becomes_a_candidate() -> None:
     assert folder.startswith("promoted/111122223333/monai-dev-lung/7/")
     assert s3.objects["ours", f"{folder}/{model}"] == s3.objects["theirs", "training/m.tar.gz"]
     assert ("ours", f"{folder}/{evaluation}") in s3.objects
+
+
+def test_the_evaluations_hash_of_the_archive_is_what_a_candidate_must_have() -> None:
+    registry, s3 = Registry(), full_bucket()
+    measured = hashlib.sha256(s3.objects["theirs", "training/m.tar.gz"]).hexdigest()
+    for sha256, candidates in (("0" * 64, 0), (measured, 1)):
+        evaluation = {
+            "schema": "monai-on-aws/evaluation/2",
+            "weights": WEIGHTS,
+            "modelArchive": {"sha256": sha256, "uri": "s3://theirs/training/m.tar.gz"},
+        }
+        s3.objects["theirs", "evaluation/x/evaluation.json"] = json.dumps(evaluation).encode()
+        if candidates:
+            handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
+        else:
+            with pytest.raises(DifferentModelError):
+                handler.promote(ARN, settings=SETTINGS, sagemaker=registry, s3=s3)
+        assert len(registry.created) == candidates
 
 
 def copied_to(request: dict[str, Any]) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from training_phantoms import SPACING, phantom
 
-from training.configuration.bundle import LIBRARY, TrainingConfiguration, named_bundle, read_bundle
-from training.data.sampling import StepLoader
+from training.configuration.bundle import LIBRARY, Task, named_bundle, read_bundle
+from training.configuration.training import TrainingConfiguration
 from training.errors import BundleError, JobConfigurationError
 
 BUNDLES = sorted(folder.name for folder in LIBRARY.iterdir() if (folder / "configs").is_dir())
@@ -29,8 +30,10 @@ def test_training_and_serving_use_one_network_and_one_grid(name: str) -> None:
         json.loads((LIBRARY / name / "configs" / file).read_text())
         for file in ("train.json", "inference.json")
     )
-    assert train["network_def"] == inference["network_def"]
-    assert train["patch_size"] == inference["patch_size"]
+    shared = {"network_def", "patch_size", "image_size"} & (set(train) | set(inference))
+    assert len(shared) == 2
+    for key in shared:
+        assert train[key] == inference[key], key
 
     def steps(transforms: list[dict[str, object]]) -> list[dict[str, object]]:
         """Without what differs on purpose: the label's part of a setting."""
@@ -61,9 +64,16 @@ def test_metadata_describe_the_network(name: str) -> None:
     outputs = metadata["network_data_format"]["outputs"]["pred"]
     with torch.no_grad():
         prediction = parser.get_parsed_content("network_def")(torch.rand((2, *bundle.input_shape)))
-    assert prediction.shape == (2, outputs["num_channels"], *outputs["spatial_shape"])
+    shape = outputs["spatial_shape"] if bundle.task is Task.SEGMENTATION else ()
+    assert prediction.shape == (2, outputs["num_channels"], *shape)
     assert len(outputs["channel_def"]) == outputs["num_channels"]
-    assert set(bundle.channels.values()) == set(range(1, outputs["num_channels"]))
+    first = 1 if bundle.task is Task.SEGMENTATION else 0
+    assert set(bundle.channels.values()) == set(range(first, outputs["num_channels"]))
+    names = [outputs["channel_def"][str(number)] for number in range(outputs["num_channels"])]
+    for file in ("train", "inference"):
+        assert (
+            json.loads((bundle.root / "configs" / f"{file}.json").read_text()).get("classes", names) == names
+        )
     assert (bundle.root / "docs" / "README.md").exists()
 
 
@@ -86,23 +96,45 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_alone(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model.pt of a training by MONAI's own command."""
     output = tmp_path_factory.mktemp("alone")
-    root = LIBRARY / "ct_segmentation"
+    interval = ("--train#handlers#0#interval", "2")
+    run_alone(
+        "ct_segmentation", ["train"], output, dataset_dir=files, options=("--max_steps", "4", *interval)
+    )
+    return output
+
+
+def run_alone(
+    bundle: str,
+    configs: list[str],
+    output: Path,
+    *,
+    dataset_dir: Path,
+    ranks: int = 1,
+    options: Sequence[str] = (),
+) -> str:
+    """What `python -m monai.bundle run` says, in one process or in several by torchrun."""
+    root = LIBRARY / bundle
+    launcher = (
+        ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}") if ranks > 1 else ()
+    )
     done = subprocess.run(
         [
-            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
-            *("--config_file", str(root / "configs" / "train.json")),
-            *("--bundle_root", str(root), "--dataset_dir", str(files), "--ckpt_dir", str(output)),
-            *("--max_steps", "4", "--train#handlers#0#interval", "2"),
+            *(sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run"),
+            *("--config_file", str([str(root / "configs" / f"{name}.json") for name in configs])),
+            *("--bundle_root", str(root), "--dataset_dir", str(dataset_dir), "--ckpt_dir", str(output)),
+            *("--output_dir", str(output), *options),
         ],
         cwd=output,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return output
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
 
 
 def test_monai_alone_trains_the_bundle(trained_alone: Path) -> None:
@@ -153,46 +185,97 @@ def test_monai_alone_segments_on_the_sources_grid(trained_alone: Path, files: Pa
     assert set(np.unique(np.asarray(result.dataobj))) <= {0, 1}
 
 
+def test_two_ranks_train_and_evaluate_with_the_overlays(files: Path, tmp_path: Path) -> None:
+    """Each rank has other cases and other random numbers: the losses of their first steps differ."""
+    losses = str(tmp_path / "losses")
+    probe = {
+        "+imports": ["$import pathlib"],
+        "+train#handlers": [
+            {
+                "_target_": "StatsHandler",
+                "iteration_print_logger": "$lambda engine: pathlib.Path(@losses + str(@rank))"
+                ".write_text(str(engine.state.output[0]['loss']))",
+                "epoch_log": False,
+            }
+        ],
+        "losses": losses,
+    }
+    (tmp_path / "probe.json").write_text(json.dumps(probe))
+    options = ("--max_steps", "2", "--validation_cases", "2", "--train#handlers#0#interval", "1")
+    run_alone(
+        "ct_segmentation",
+        ["train", "multi_gpu_train", str(tmp_path / "probe")],
+        tmp_path,
+        dataset_dir=files,
+        ranks=2,
+        options=options,
+    )
+    assert (tmp_path / "model.pt").exists()
+    first, second = (float(Path(losses + rank).read_text()) for rank in "01")
+    assert first != second
+    run_alone(
+        "ct_segmentation",
+        ["train", "evaluate", "multi_gpu_evaluate"],
+        tmp_path,
+        dataset_dir=files,
+        ranks=2,
+    )
+    rows = (tmp_path / "val_mean_dice_raw.csv").read_text().splitlines()
+    assert len({row.split()[0] for row in rows[1:]}) == 3, "every case, whichever rank had it"
+
+
+@pytest.fixture(scope="module")
+def labelled(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantoms as a data set of the classification bundle."""
+    folder = tmp_path_factory.mktemp("labelled")
+    names = sorted((files / "images").iterdir())
+    rows = [f"{name},{('negative', 'positive')[number % 2]}" for number, name in enumerate([*names, *names])]
+    (folder / "labels.csv").write_text("\n".join(["file,class", *rows]) + "\n")
+    return folder
+
+
+def run_here(configs: list[str], kind: str, **options: object) -> None:
+    """As `run_alone` of the classification, in this process, which has the libraries loaded already."""
+    folder = LIBRARY / "volume_classification" / "configs"
+    workflow = ConfigWorkflow(
+        config_file=[str(folder / f"{name}.json") for name in configs],
+        meta_file=str(folder / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        image_size=[32, 32, 32],
+        **options,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def test_monai_alone_trains_evaluates_and_runs_the_classification(labelled: Path, tmp_path: Path) -> None:
+    places: dict[str, object] = {"dataset_dir": str(labelled), "output_dir": str(tmp_path)}
+    steps: dict[str, object] = {"max_steps": 1, "train#handlers#0#interval": 1}
+    run_here(["train"], "train", ckpt_dir=str(tmp_path), **steps, **places)
+    run_here(["train", "evaluate"], "train", ckpt_dir=str(tmp_path), **places)
+    assert "val_auc" in (tmp_path / "metrics.csv").read_text()
+    loaded: dict[str, object] = {"handlers#1#load_path": str(tmp_path / "model.pt")}
+    run_here(["inference"], "inference", **loaded, **places)
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert all(
+        sum(float(value) for value in row.split(",")[1:]) == pytest.approx(1, abs=1e-4) for row in rows
+    )
+
+
 def test_an_unknown_bundle_is_refused_with_those_there_are() -> None:
     with pytest.raises(JobConfigurationError, match="ct_segmentation"):
         named_bundle("ct_segmentatoin")
 
 
 def test_a_part_that_cannot_be_built_names_its_key() -> None:
-    configuration = TrainingConfiguration(named_bundle("ct_segmentation"), max_steps=1)
-    configuration._parser["network_def#strides"] = [2]
+    configuration = TrainingConfiguration(
+        named_bundle("ct_segmentation"), max_steps=1, overrides={"network_def#strides": [2]}
+    )
     with pytest.raises(BundleError, match="ct_segmentation: network cannot be built"):
         configuration.part("network")
-
-
-def test_batches_depend_on_seed_and_step_alone() -> None:
-    class Items:
-        """Counts how often its transform is seeded."""
-
-        def __init__(self) -> None:
-            self.transform = self
-            self.seeds: list[int] = []
-
-        def __len__(self) -> int:
-            return 5
-
-        def __getitem__(self, index: int) -> torch.Tensor:
-            return torch.tensor(index)
-
-        def set_random_state(self, seed: int) -> None:
-            self.seeds.append(seed)
-
-    first, second = Items(), Items()
-    one = StepLoader(dataset=first, batch_size=2, seed=3)
-    batches = [batch.tolist() for batch, _ in zip(one, range(9), strict=False)]
-    assert len(one) == 3
-    for epoch in (batches[:3], batches[3:6], batches[6:]):
-        assert sorted(index for batch in epoch for index in batch) == [0, 1, 2, 3, 4]
-    assert batches[:3] != batches[3:6]
-    late = StepLoader(dataset=second, batch_size=2, seed=3, first_step=4)
-    assert [batch.tolist() for batch, _ in zip(late, range(5), strict=False)] == batches[4:]
-    assert second.seeds[:5] == first.seeds[4:9]
-    assert len(set(first.seeds)) == len(first.seeds)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,19 @@ import torch
 from pydicom.data import get_testdata_file
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from training_items import chain
 from training_phantoms import SHAPE, SPACING, lay_out_training, phantom
 
 from healthimaging import Case, ImageSetRef, Manifest, SegmentDescription, write_segmentation
 from healthimaging.manifest import patient_key
 from training.__main__ import main
 from training.data import cases
+from training.data.cache import ItemCache
 from training.data.cases import DatastoreReader, check_cases
+from training.data.preparation import split_transform
+from training.data.source import CaseSource
 from training.errors import DataError
+from training.stopping import StopRequest
 
 PATIENT = "PHANTOM-1"
 
@@ -183,6 +189,59 @@ def test_image_and_label_lie_on_one_grid_in_the_patient(archive: Archive) -> Non
         torch.testing.assert_close(tensor.affine, expected)
 
 
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_coarse_case_is_every_second_pixel_of_the_full_one(archive: Archive, level: int) -> None:
+    full, coarse = archive.reader.read(archive.case()), archive.reader.read(archive.case(), level=level)
+    step = 2**level
+    # The halved image is filtered by the wavelet; the label is not.
+    assert coarse["image"].shape == full["image"][:, ::step, ::step].shape
+    assert bool((coarse["label"] == torch.as_tensor(full["label"])[:, ::step, ::step]).all())
+    spacing = torch.tensor([step * SPACING[0], step * SPACING[1], SPACING[2]], dtype=torch.float64)
+    for tensor in coarse.values():
+        torch.testing.assert_close(tensor.pixdim, spacing)
+
+
+def test_the_spacing_of_a_case_is_known_without_its_pixels(archive: Archive) -> None:
+    assert archive.reader.spacing(archive.case()) == pytest.approx(SPACING)
+    with pytest.raises(DataError, match="0" * 32):
+        archive.reader.spacing(archive.case(image=archive.ref("0" * 32)))
+
+
+def test_a_case_of_a_class_is_an_image_and_a_number(archive: Archive) -> None:
+    case = archive.case(label=None, class_name="lesion")
+    reader = DatastoreReader(archive.cloud.client("medical-imaging"), {"healthy": 0, "Lesion": 1})
+    assert reader.problem(case) is None
+    item = reader.read(case)
+    assert item["image"].shape == (1, *SHAPE)
+    assert int(item["label"]) == 1
+    with pytest.raises(DataError, match=r"is of class 'lesion'; the bundle has 'lung'"):
+        archive.reader.read(case)
+
+
+def test_prepared_cases_of_a_datastore_are_fetched_once(archive: Archive, tmp_path: Path) -> None:
+    fetched: list[Case] = []
+
+    class Watched(DatastoreReader):
+        def read(self, case: Case, *, level: int = 0) -> dict[str, Any]:
+            fetched.append(case)
+            return super().read(case, level=level)
+
+    def source() -> CaseSource:
+        return CaseSource(
+            [archive.case()],
+            Watched(archive.cloud.client("medical-imaging"), {"lung": 1}),
+            preparation=split_transform(chain(), fingerprint="chain"),
+            cache=ItemCache(tmp_path, limit_bytes=2**30),
+            stop=StopRequest(),
+        )
+
+    first, second = source().item(0), source().item(0)
+    assert len(fetched) == 1
+    assert torch.equal(first["image"].as_tensor(), second["image"].as_tensor())
+    # What names the series in the archive is still there to be asked for.
+    assert first["image"].meta["series_instance_uid"] == second["image"].meta["series_instance_uid"]
+
+
 def test_a_vanished_image_set_and_a_missing_version_are_listed(archive: Archive) -> None:
     cases = [
         archive.case(),
@@ -216,7 +275,7 @@ def test_an_image_on_the_wrong_side_of_the_split_is_refused(archive: Archive) ->
 def test_what_other_libraries_say_of_a_header_is_not_repeated(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(client: Any, case: Case) -> None:
+    def fail(client: Any, case: Case, *, level: int) -> None:
         raise ValueError("Invalid value: 'Doe^Jane'")
 
     monkeypatch.setattr(cases, "load_case", fail)

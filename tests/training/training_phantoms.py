@@ -50,11 +50,19 @@ class PhantomReader:
     def __init__(self, channels: Mapping[str, int]) -> None:
         self._channels = channels
 
+    @property
+    def fingerprint(self) -> str:
+        return json.dumps(sorted(self._channels.items()))
+
+    def spacing(self, case: Case) -> tuple[float, float, float]:
+        return SPACING
+
     def problem(self, case: Case) -> str | None:
         kind = case.image.image_set_id.partition("-")[0]
         return "ImageSetNotFoundError: The image set does not exist" if kind == "gone" else None
 
-    def read(self, case: Case) -> dict[str, MetaTensor]:
+    def read(self, case: Case, *, level: int = 0) -> dict[str, MetaTensor]:
+        assert level == 0, "phantoms are coarse already"
         kind, _, number = case.image.image_set_id.partition("-")
         image, lungs = phantom(int(number))
         if kind == "nan":
@@ -122,4 +130,4 @@ def environment(base: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], open_reader=PhantomReader))
+    sys.exit(main(sys.argv[1:], open_reader=PhantomReader, program=[__file__]))

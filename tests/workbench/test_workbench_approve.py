@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from workbench_fakes import FakeLogs, FakePaginator, deployment, error
+from workbench_fakes import FakeDeployment, FakeLogs, FakePaginator, deployment, error
 
 from workbench.approve import approve, mark_approved
+from workbench.deployment import StackOutputs
 from workbench.errors import DeploymentFailed, WorkbenchError
 
 PACKAGE = "arn:aws:sagemaker:us-east-1:000000000000:model-package/lung-models/3"
@@ -148,6 +150,44 @@ def test_a_reviewer_approves_without_touching_a_stack() -> None:
     assert registry.approved["ModelApprovalStatus"] == "Approved"
     assert registry.approved["ApprovalDescription"] == "seen"
     assert len(lines) == 1
+
+
+class TwoTasks(FakeDeployment):
+    """A second task, which nothing serves."""
+
+    def stack(self, part: str) -> StackOutputs:
+        found = super().stack(part)
+        second = {"BrainPipelineName": "brain-pipeline", "BrainModelPackageGroupName": "brain-models"}
+        return replace(found, values={**found.values, **second}) if part == "training" else found
+
+
+def two_tasks(registry: FakeRegistry, cloudformation: FakeCloudFormation | None = None) -> TwoTasks:
+    return TwoTasks(deployment(sagemaker=registry, cloudformation=cloudformation).session)
+
+
+def test_a_package_says_itself_which_task_it_is_for() -> None:
+    cloudformation = FakeCloudFormation(ends="UPDATE_COMPLETE", events=[])
+    result = approve(two_tasks(FakeRegistry(), cloudformation), model_package_arn=PACKAGE, every_seconds=0.0)
+    assert len(result.in_service) == 4
+    with pytest.raises(WorkbenchError, match=r"of lung-segmentation, not of [Bb]rain"):
+        approve(two_tasks(FakeRegistry()), model_package_arn=PACKAGE, task="brain")
+    with pytest.raises(WorkbenchError, match="of no training task"):
+        approve(two_tasks(FakeRegistry()), model_package_arn=PACKAGE.replace("lung", "liver"))
+
+
+def test_of_several_tasks_those_with_a_waiting_package_are_named() -> None:
+    with pytest.raises(WorkbenchError, match="2 training tasks") as caught:
+        approve(two_tasks(FakeRegistry()))
+    assert "Brain, lung-segmentation" in caught.value.advice
+
+
+def test_a_model_that_nothing_serves_is_approved_all_the_same() -> None:
+    registry = FakeRegistry()
+    lines: list[str] = []
+    result = approve(two_tasks(registry), task="brain", progress=lines.append)
+    assert registry.approved["ModelApprovalStatus"] == "Approved"
+    assert (result.in_service, result.endpoint_name, result.changed) == ((), None, False)
+    assert any("nothing of environment test serves Brain" in line for line in lines)
 
 
 def test_nothing_to_approve_is_said() -> None:

@@ -10,12 +10,25 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from training_world import (
+    EVALUATION_KEY,
+    EXECUTION,
+    MANIFEST_URI,
+    PACKAGE,
+    FakePipeline,
+    evaluation,
+    manifest,
+    succeeded,
+)
 from typer.testing import CliRunner
-from workbench_fakes import error
+from workbench_fakes import FakeLogs, FakeS3, deployment, error
 
 from healthimaging.errors import MissingSliceError
+from healthimaging.manifest import Manifest
 from workbench import main
 from workbench.cloud import CloudStatus
+from workbench.datasets import command as dataset_command
+from workbench.datasets.make import Dataset, Division
 from workbench.demo import __main__ as demo
 from workbench.environment import load_environment
 from workbench.errors import EnvironmentInvalid, ProgramFailed, WorkbenchError
@@ -25,6 +38,7 @@ from workbench.ingest import IngestReport
 from workbench.program import run_program
 from workbench.provision import program_environment
 from workbench.served import Mode
+from workbench.training import command as train_command
 
 LOCAL = """
 name = "trial"
@@ -38,6 +52,7 @@ secret_access_key = "test"
 docker = "local/containers/docker"
 [[training.tasks]]
 name = "whatever"
+bundle = "some_bundle"
 [[inference.endpoints]]
 name = "lung-now"
 mode = "real-time"
@@ -68,8 +83,17 @@ def test_environment_is_read_as_data(folder: Path) -> None:
         ("shared", Mode.INFERENCE_COMPONENTS, ("lung", "liver")),
         ("zoo", Mode.MULTI_MODEL, ()),
     ]
+    assert [(one.name, one.bundle) for one in environment.tasks] == [("whatever", "some_bundle")]
     assert environment.served[1].package_parameter("liver") == "SharedLiverModelPackageArn"
     assert environment.local.docker.is_absolute()
+
+
+def test_an_environment_file_of_ones_own_is_named_by_its_path(folder: Path) -> None:
+    own = folder / "elsewhere.toml"
+    own.write_text(LOCAL)
+    assert load_environment(str(own)) == load_environment("trial", folder=folder)
+    with pytest.raises(EnvironmentInvalid, match=r"nowhere\.toml does not exist"):
+        load_environment(str(folder / "nowhere.toml"))
 
 
 def test_every_problem_of_an_environment_file_is_said_at_once(folder: Path) -> None:
@@ -207,10 +231,128 @@ def test_ingest_fails_if_a_file_failed(monkeypatch: pytest.MonkeyPatch, failed: 
     assert ("in/broken.dcm" in text.stdout) is failed
 
 
-def test_train_wants_name_and_value() -> None:
-    result = run("train", "s3://m", "--parameter", "MaxSteps", "--json")
+def test_dataset_passes_on_how_to_label_and_divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def make(_deployment: object, sql: str, **options: Any) -> Dataset:
+        asked.update(options, sql=sql)
+        made = Manifest.from_json(manifest("train", "test"))
+        return Dataset(manifest=made, uri="s3://models/manifests/x.json", warnings=("No case of class AD",))
+
+    monkeypatch.setattr(dataset_command, "deployment_of", lambda _env: None)
+    monkeypatch.setattr(dataset_command, "make_dataset", make)
+    result = run(
+        *("dataset", "--labels", "l.csv", "--class-column", "dx", "--modality", "MR", "--test", "0.3"),
+        *("--stratify", "patient_sex", "--test-patient", "P1", "--test-patient", "P2", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "SEG" not in asked["sql"], "labels come from the table"
+    assert (asked["labels"], asked["class_column"]) == ("l.csv", "dx")
+    assert asked["division"] == Division(test=0.3, stratify=["patient_sex"], test_patients=["P1", "P2"])
+    document = json.loads(result.stdout)
+    assert document["warnings"] == ["No case of class AD"]
+    assert run("dataset").stdout.splitlines()[0] == "s3://models/manifests/x.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lung", "--data", "s3://m", "--parameter", "MaxSteps"], "NAME=VALUE"),
+        (["lung", "--data", "s3://m", "--set", "lr"], "NAME=VALUE"),
+        (["lung", "--data", "s3://m", "--set", "lr=[1,"], "not JSON"),
+        (["lung"], "a bundle and data"),
+        (["--data", "s3://m"], "a bundle and data"),
+        ([], "a bundle and data"),
+        (["lung", "--data", "s3://m", "--follow", "x"], "exclude each other"),
+    ],
+)
+def test_train_says_what_it_wants(monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
+    monkeypatch.setattr(train_command, "start_training", forbidden)
+    result = run("train", *arguments, "--json")
     assert result.exit_code == 1
-    assert "NAME=VALUE" in json.loads(result.stdout)["error"]["message"]
+    assert words in json.loads(result.stdout)["error"]["message"]
+
+
+def forbidden(*_: Any, **__: Any) -> Any:
+    raise AssertionError("nothing may be started")
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
+    """`monai-aws train` against a pipeline that registers a package."""
+    sagemaker = FakePipeline(succeeded())
+    s3 = FakeS3(
+        {
+            "models/manifests/a.json": manifest("train", "test"),
+            EVALUATION_KEY: json.dumps(evaluation()).encode(),
+            EVALUATION_KEY.replace("evaluation.json", "report.html"): b"<html>",
+        }
+    )
+    world = deployment(sagemaker=sagemaker, s3=s3, logs=FakeLogs({}))
+    monkeypatch.setattr(train_command, "deployment_of", lambda _env: world)
+    monkeypatch.setattr(train_command, "REPORTS", tmp_path)
+    return sagemaker
+
+
+def test_train_ends_with_the_package_its_scores_and_its_report(
+    training: FakePipeline, tmp_path: Path
+) -> None:
+    arguments = ["train", "ct_segmentation", "--data", MANIFEST_URI, "--set", "lr=0.1", "--set", "norm=batch"]
+    result = run(*arguments, "--steps", "5", "--parameter", "MinimumImprovement=-1")
+    assert result.exit_code == 0, result.output
+    assert json.loads(training.parameters["Overrides"]) == {"lr": 0.1, "norm": "batch"}
+    assert (training.parameters["MaxSteps"], training.parameters["MinimumImprovement"]) == ("5", "-1")
+    lines = result.stdout.splitlines()
+    assert lines[0] == PACKAGE
+    for words in (
+        "  mean_dice 0.9300, 95% interval 0.900 to 0.950 on 2 patients, held out (test)",
+        "  The training used none of these patients.",
+        "  +0.0200 against the approved lung-models/1",
+        f"  report: {tmp_path / 'abc' / 'report.html'}",
+        "  model card (draft), in the package",
+    ):
+        assert words in lines
+
+
+def test_train_follows_and_its_json_is_whole(training: FakePipeline) -> None:
+    result = run("train", "--follow", EXECUTION, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert not training.started
+    assert document["modelPackageArn"] == PACKAGE
+    assert document["evaluation"]["intervals"]["mean_dice"]["high"] == 0.95
+    assert document["files"]["report"].endswith("report.html")
+
+
+def test_train_stops_an_execution(training: FakePipeline) -> None:
+    assert run("train", "--stop", "abc").exit_code == 0
+    assert training.stopped == EXECUTION
+
+
+def test_a_lost_connection_is_no_lost_training(
+    training: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://sagemaker")
+
+    monkeypatch.setattr(train_command, "follow_training", lost)
+    result = run("train", "--follow", EXECUTION)
+    assert result.exit_code == 1
+    assert f"monai-aws train --follow {EXECUTION}" in result.stderr
+
+
+def test_after_ctrl_c_the_training_goes_on_and_one_is_told_how_to_get_back(
+    training: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "follow_training", interrupted)
+    result = run("train", "lung-segmentation", "--data", MANIFEST_URI)
+    assert result.exit_code == 130
+    assert f"monai-aws train --follow {EXECUTION} --env local" in result.stderr
+    assert f"monai-aws train --stop {EXECUTION}" in result.stderr
+    assert not training.stopped
 
 
 def status(*_: Any, **__: Any) -> CloudStatus:

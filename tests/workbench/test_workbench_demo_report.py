@@ -47,7 +47,11 @@ def test_report_has_everything_and_needs_nothing() -> None:
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
-    assert not re.findall(r'(?:src|href)="(?!data:)', page), "a self-contained page fetches nothing"
+    assert not re.findall(r'src="(?!data:)|<link|@import', page), "a self-contained page fetches nothing"
+    assert re.findall(r'href="(?!data:)([^"]*)"', page) == [
+        "evaluation/report.html",
+        "evaluation/model-card.json",
+    ], "it leads to what lies beside it"
     assert "<script" not in page
     for text in (
         "all 6 steps held",
@@ -56,6 +60,9 @@ def test_report_has_everything_and_needs_nothing() -> None:
         "AWS::CloudTrail::Trail",
         "2.25.1",
         "before: the same again",
+        "On 1 patient, held out: not seen in training.",
+        "No intervals",
+        "Nothing was approved before",
     ):
         assert text in page
     assert "DEMO-&lt;1&gt;" in page, "values of the catalog are text, not markup"
@@ -73,6 +80,9 @@ def test_summary_has_the_promised_keys() -> None:
         "isPrimary",
         "s3Uri",
     }
+    assert (document["evaluation"]["heldOut"], document["evaluation"]["patients"]) == (True, 1)
+    assert document["evaluation_files"]["report"] == "evaluation/report.html"
+    assert document["model_card"] == "Draft"
     assert document["recorded_only"][1] == "AWS::CloudTrail::Trail"
     assert document["counts"]["imported_files"] == 48
     assert [one["mode"] for one in document["in_service"]] == ["asynchronous", "real-time"]

@@ -13,7 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from workbench.deployment import Deployment, StackOutputs
-from workbench.environment import Environment
+from workbench.environment import Environment, Task
 from workbench.served import Mode, Served
 
 TRANSFORM_JOB = {
@@ -81,7 +81,12 @@ class FakeSession:
     def __init__(self, **clients: Any) -> None:
         self.clients = {name.replace("_", "-"): client for name, client in clients.items()}
         self.environment = Environment(
-            name="test", account="000000000000", region="us-east-1", local=None, served=SERVED
+            name="test",
+            account="000000000000",
+            region="us-east-1",
+            local=None,
+            served=SERVED,
+            tasks=(Task(name="lung-segmentation", bundle="ct_segmentation"),),
         )
 
     def client(self, service: str) -> Any:
@@ -92,7 +97,8 @@ class FakeSession:
         return self.clients[service]
 
     def read_json(self, uri: str) -> Any:
-        return json.loads(self.clients["s3"].objects[uri.removeprefix("s3://")])
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return json.loads(self.clients["s3"].get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
 class FakeDeployment(Deployment):
@@ -125,7 +131,11 @@ class FakeS3:
             raise error("NoSuchKey")
         return {"Body": io.BytesIO(self.objects[name])}
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **_: Any) -> None:
+    def put_object(
+        self, *, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str | None = None, **_: Any
+    ) -> None:
+        if IfNoneMatch == "*" and f"{Bucket}/{Key}" in self.objects:
+            raise error("PreconditionFailed")
         self.objects[f"{Bucket}/{Key}"] = Body
 
     def delete_object(self, *, Bucket: str, Key: str) -> None:

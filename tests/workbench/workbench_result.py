@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from healthimaging.manifest import Case, Manifest
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
 from workbench.approve import Approval, InService
-from workbench.dataset import Dataset
+from workbench.datasets.make import Dataset
 from workbench.demo.findings import Findings, Score
 from workbench.demo.planes import orthogonal_planes
 from workbench.demo.snapshot import Snapshot
@@ -21,8 +22,11 @@ from workbench.ingest import IngestReport
 from workbench.predicting.answer import PredictedSegment, Prediction, StoredSegmentation
 from workbench.query import Column, QueryResult
 from workbench.served import Mode, Served
-from workbench.train import Evaluation, PipelineStep, TrainingResult
-from workbench.training_curve import TrainingCurve
+from workbench.training.curve import TrainingCurve
+from workbench.training.evaluation import Evaluation
+from workbench.training.evaluation_files import EvaluationFiles
+from workbench.training.execution import PipelineStep
+from workbench.training.train import TrainingResult
 
 DATASTORE = "d" * 32
 
@@ -140,9 +144,22 @@ def findings() -> Findings:
             steps=(PipelineStep(name="Train", status="Succeeded", seconds=30.0, reason=""),),
             curve=TrainingCurve(
                 train_loss=tuple((step, 0.05 + 0.9 / (1 + step / 20)) for step in range(1, 121)),
-                val_mean_dice=((40, 0.71), (80, 0.89), (120, 0.93)),
+                validation={"val_mean_dice": ((40, 0.71), (80, 0.89), (120, 0.93))},
             ),
-            evaluation=Evaluation(metrics={"mean_dice": 0.9312}, split="train"),
+            evaluation=Evaluation(
+                metrics={"mean_dice": 0.9312},
+                split="test",
+                held_out=True,
+                patients=1,
+                uri="s3://m/evaluation.json",
+            ),
+            model_card="Draft",
+        ),
+        evaluation_files=EvaluationFiles(
+            folder=Path("evaluation"),
+            report=Path("evaluation/report.html"),
+            model_card=Path("evaluation/model-card.json"),
+            pictures=(),
         ),
         approval=approval(),
         prediction=Prediction(

@@ -1,42 +1,41 @@
-"""A MONAI bundle under the platform: the bundle says how to train, the platform brings the data.
+"""A MONAI bundle as training sees it: its folder, its task and the names of what its network gives.
 
-The platform lays an overlay over the bundle's configuration (MONAI Bundle Specification; the layout and the
-key names are those of the MONAI model zoo). From the bundle come transforms, network, loss, optimizer,
-schedule, inferers, metrics and the trainer itself; the overlay replaces datasets and loaders, and the
-handlers that write files or run validation on their own. The bundle's files stay as they are, so that
-`python -m monai.bundle run` works on them without the platform.
+The layout and the key names are those of the MONAI Bundle Specification and of the MONAI model zoo. Nothing
+of a bundle's folder is ever changed here, so that `python -m monai.bundle run` works on it without the
+platform.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from training.errors import BundleError, JobConfigurationError, TrainingError
-from training.stopping import StoppedError
+from training.configuration.shapes import example_shape
+from training.errors import BundleError, JobConfigurationError
 
 LIBRARY = Path(__file__).parents[1] / "bundles"
 """The bundles that come with the image."""
 
-LOADING = frozenset({"LoadImage", "LoadImaged", "EnsureChannelFirst", "EnsureChannelFirstd"})
-"""Transforms that read files: cases arrive as tensors, channel-first."""
-
-SAVING = frozenset({"SaveImage", "SaveImaged"})
-"""Transforms that write files."""
-
-REPLACED_HANDLERS = frozenset(
-    {"ValidationHandler", "CheckpointSaver", "CheckpointLoader", "StatsHandler", "MetricsSaver"}
-    | {"TensorBoardHandler", "TensorBoardStatsHandler", "TensorBoardImageHandler"}
-)
-"""Handlers whose work the platform does itself, by steps and through SageMaker."""
-
 BACKGROUND = "background"
+
+SUFFIXES = ("json", "yaml", "yml")
+"""Of configuration files, in the order in which they are looked for."""
+
+_NOT_CONFIGURATION = frozenset({"docs", "eval", "models", "LICENSE", "provenance.json"})
+"""What lies in a bundle's folder and does not change how it trains."""
+
+
+class Task(Enum):
+    """What a network does."""
+
+    SEGMENTATION = "segmentation"
+    CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,12 @@ class Bundle:
         root: The folder that holds `configs/`.
         name: Of the bundle.
         version: Of the bundle.
-        channels: The network's foreground channels: number by name.
-        input_shape: (channels, x, y, z) of what the network takes.
+        channels: Number by name. Of a segmentation: the foreground channels, from 1. Of a classification:
+            every class, from 0.
+        input_shape: (channels, x, y, z) or (channels, x, y) of what the network takes; an example where the
+            metadata allows several.
+        task: What the network does.
+        outputs: Channels or classes that the network gives, background included.
     """
 
     root: Path
@@ -56,13 +59,28 @@ class Bundle:
     version: str
     channels: Mapping[str, int]
     input_shape: tuple[int, ...]
+    task: Task = Task.SEGMENTATION
+    outputs: int = 0
 
     def digest(self) -> str:
-        """SHA-256 over the configuration files, by name and content."""
+        """SHA-256 over the configuration files and the bundle's own code, by name and content."""
         sha256 = hashlib.sha256()
-        for file in sorted((self.root / "configs").iterdir()):
-            sha256.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        for file in sorted(self.root.rglob("*")):
+            place = file.relative_to(self.root)
+            if (
+                file.is_file()
+                and place.parts[0] not in _NOT_CONFIGURATION
+                and "__pycache__" not in place.parts
+            ):
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                sha256.update(f"{place.as_posix()}\0{content}\n".encode())
         return sha256.hexdigest()
+
+
+def config_file(root: Path, name: str) -> Path | None:
+    """`configs/NAME.json`, or the same in YAML; None when there is neither."""
+    files = (root / "configs" / f"{name}.{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
 
 
 def named_bundle(name: str) -> Bundle:
@@ -82,195 +100,109 @@ def read_bundle(root: Path) -> Bundle:
     """Reads a bundle's metadata.
 
     Raises:
-        BundleError: It is missing, malformed, or silent or ambiguous about the network's channels.
+        BundleError: It is missing, malformed, silent or ambiguous about the network's channels, or describes
+            a network that one image set cannot feed or whose answer is neither masks nor classes.
     """
-    file = root / "configs" / "metadata.json"
+    metadata = read_metadata(root)
     try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
         formats = metadata["network_data_format"]
-        definition = formats["outputs"]["pred"]["channel_def"]
-        image = formats["inputs"]["image"]
+        image, output = _only(formats, "inputs"), _only(formats, "outputs")
+        input_channels, task = _one_series(image), _task(output)
+        outputs = int(output["num_channels"])
+        definition = output.get("channel_def") or output.get("label_def") or {}
+        if not definition:
+            msg = "channel_def is missing: without it nothing has a name"
+            raise ValueError(msg)
         return Bundle(
             root=root,
             name=str(metadata.get("name") or root.name),
             version=str(metadata["version"]),
-            channels=_foreground(definition),
-            input_shape=(int(image["num_channels"]), *(int(n) for n in image["spatial_shape"])),
+            channels=_channels(definition, task),
+            input_shape=(input_channels, *example_shape(image["spatial_shape"])),
+            task=task,
+            # A network may give one channel of label numbers; classes may come as one vector.
+            outputs=max(outputs, len(definition)),
         )
-    except OSError as error:
-        msg = f"{root.name}: configs/metadata.json cannot be read"
-        raise BundleError(msg) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{root.name}: configs/metadata.json is not usable: {type(error).__name__} {error}"
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        msg = f"{root.name}: configs/metadata.json is not usable: {reason}"
         raise BundleError(msg) from error
 
 
-def _foreground(definition: Mapping[str, str]) -> dict[str, int]:
-    """Number by name of the channels that are not background.
-
-    Labels are maps of channel numbers in which 0 stands for "none of them": a foreground channel 0 would
-    vanish from the reference, and its Dice would compare background with background.
-    """
-    named = [(str(name), int(number)) for number, name in definition.items()]
-    channels = [(name, number) for name, number in named if name.strip().casefold() != BACKGROUND]
-    if any(number < 1 for _, number in channels):
-        msg = "channel_def must give channel 0 to background"
-        raise ValueError(msg)
-    if len({name.strip().casefold() for name, _ in channels}) < len(channels):
-        msg = "channel_def has two channels of one name"
-        raise ValueError(msg)
-    return dict(channels)
-
-
-class TrainingConfiguration:
-    """A bundle's `train.json` with the platform's overlay.
-
-    Args:
-        bundle: The bundle.
-        max_steps: Optimizer steps; None takes the bundle's own `max_steps`.
-        seed: None takes the bundle's own `seed`, else 0.
+def read_metadata(root: Path) -> Mapping[str, Any]:
+    """A bundle's metadata as it is written.
 
     Raises:
-        BundleError: The configuration cannot be read or lacks a part.
-        JobConfigurationError: Nobody says how many steps.
+        BundleError: It is missing or malformed.
     """
-
-    def __init__(self, bundle: Bundle, *, max_steps: int | None = None, seed: int | None = None) -> None:
-        self._bundle = bundle
-        self._parser = _read(bundle, "train.json")
-        steps = max_steps if max_steps is not None else self._parser.config.get("max_steps")
-        if not isinstance(steps, int):
-            msg = f"Bundle {bundle.name} has no max_steps of its own: give it as a hyperparameter"
-            raise JobConfigurationError(msg)
-        own_seed = self._parser.config.get("seed", 0)
-        self.max_steps = steps
-        self.seed = seed if seed is not None else int(own_seed)
-        # Schedules of our bundles span the training by this key.
-        self._parser["max_steps"] = steps
-
-    def bring_data(self, *, training: Sequence[Any], validation: Sequence[Any], steps_per_epoch: int) -> None:
-        """Puts the cases in the place of the bundle's files. Nothing is read before a part is asked for.
-
-        Args:
-            training: Items with `image` and `label`; no list, into which the parser would walk and read all.
-            validation: Likewise; may be empty.
-            steps_per_epoch: Batches in once through the training items.
-        """
-        parser = self._parser
-        _disable(parser, LOADING | SAVING)
-        parser["platform"] = {"training": training, "validation": validation}
-        parser["train#dataset"] = _cached("@platform#training", "@train#preprocessing")
-        parser["train#dataloader"] = {
-            "_target_": "training.data.sampling.StepLoader",
-            "dataset": "@train#dataset",
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-        }
-        parser["train#trainer#max_epochs"] = -(-self.max_steps // steps_per_epoch)
-        parser["train#trainer#epoch_length"] = steps_per_epoch
-        _drop_handlers(parser, "train#handlers")
-        if validation:
-            parser["validate#dataset"] = _cached("@platform#validation", "@validate#preprocessing")
-            _drop_handlers(parser, "validate#handlers")
-
-    @property
-    def batch_size(self) -> int:
-        """Items a step; each may give several patches."""
-        return int(_at(self._parser, "train#dataloader").get("batch_size", 1))
-
-    def part(self, key: str) -> Any:
-        """The object that a key of the configuration describes; always the same one.
-
-        Raises:
-            BundleError: The bundle has no such key, or it cannot be built.
-        """
-        return _part(self._parser, self._bundle, key)
-
-    def has(self, key: str) -> bool:
-        return key in self._parser
-
-
-class InferenceConfiguration:
-    """A bundle's `inference.json`, for volumes that are in memory already."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._parser = _read(bundle, "inference.json")
-        _disable(self._parser, LOADING | SAVING)
-
-    def part(self, key: str) -> Any:
-        """As `TrainingConfiguration.part`."""
-        return _part(self._parser, self._bundle, key)
-
-
-def _cached(data: str, transform: str) -> dict[str, Any]:
-    # Two threads: one waits for frames while the other resamples.
-    return {
-        "_target_": "CacheDataset",
-        "data": data,
-        "transform": transform,
-        "num_workers": 2,
-        "progress": False,
-    }
-
-
-def _read(bundle: Bundle, name: str) -> ConfigParser:
-    parser = ConfigParser()
+    file = config_file(root, "metadata")
     try:
-        parser.read_config(str(bundle.root / "configs" / name))
-    except (OSError, ValueError) as error:
-        msg = f"{bundle.name}: configs/{name} cannot be read: {type(error).__name__}"
-        raise BundleError(msg) from error
-    parser["bundle_root"] = str(bundle.root)
-    return parser
-
-
-def _at(parser: ConfigParser, key: str) -> dict[str, Any]:
-    value = parser.get(key, {})
-    return value if isinstance(value, dict) else {}
-
-
-def _part(parser: ConfigParser, bundle: Bundle, key: str) -> Any:
-    if key not in parser:
-        msg = f"{bundle.name}: the configuration has no {key.replace('#', '.')}"
-        raise BundleError(msg)
-    try:
-        return parser.get_parsed_content(key)
+        document = None if file is None else ConfigParser.load_config_file(str(file))
     except Exception as error:
-        # Building a part may read cases; what went wrong with them lies below MONAI's own errors.
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, TrainingError | StoppedError):
-                raise cause from None
-            cause = cause.__cause__
-        msg = f"{bundle.name}: {key.replace('#', '.')} cannot be built: {_root(error)}"
+        msg = f"{root.name}: configs/metadata.json cannot be read: {type(error).__name__}"
         raise BundleError(msg) from error
+    if not isinstance(document, Mapping):
+        msg = f"{root.name}: configs/metadata.json cannot be read: there is no such file, or it is no object"
+        raise BundleError(msg)
+    return document
 
 
-def _root(error: BaseException) -> str:
-    """The first error of a chain: MONAI wraps what a component raises into its own description."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"
+def named_channels(names: Sequence[str], task: Task) -> dict[str, int]:
+    """The channels of a network whose outputs have these names, in this order.
+
+    Raises:
+        ValueError: Names are used twice, or a segmentation's first channel is not background.
+    """
+    return _channels({str(number): name for number, name in enumerate(names)}, task)
 
 
-def _components(config: Any, names: frozenset[str]) -> Iterator[dict[str, Any]]:
-    """Every component of a raw configuration whose class has one of the names."""
-    if isinstance(config, dict):
-        target = config.get("_target_")
-        if isinstance(target, str) and target.rpartition(".")[2] in names:
-            yield config
-    children = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
-    for child in children:
-        yield from _components(child, names)
+def _only(formats: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    members = formats[kind]
+    if len(members) != 1:
+        msg = f"the network has {len(members)} {kind} ({', '.join(sorted(members))}); wanted is one"
+        raise ValueError(msg)
+    (value,) = members.values()
+    return dict(value)
 
 
-def _disable(parser: ConfigParser, names: frozenset[str]) -> None:
-    for component in _components(parser.config, names):
-        component["_disabled_"] = True
+def _one_series(image: Mapping[str, Any]) -> int:
+    wanted = int(image["num_channels"])
+    if wanted != 1:
+        msg = f"the network wants {wanted} input channels; a case is one series, which is one channel"
+        raise ValueError(msg)
+    return wanted
 
 
-def _drop_handlers(parser: ConfigParser, key: str) -> None:
-    handlers = parser.get(key, [])
-    if isinstance(handlers, list):
-        parser[key] = [handler for handler in handlers if not any(_components([handler], REPLACED_HANDLERS))]
+def _task(output: Mapping[str, Any]) -> Task:
+    """As the inference image tells it (docs/bundles.md): by the output's type, format and shape."""
+    kind, form = (str(output.get(key) or "").strip().lower() for key in ("type", "format"))
+    shape = output.get("spatial_shape")
+    if form in ("classes", "classification") or (
+        isinstance(shape, list) and len(shape) == 2 and shape[0] == 1
+    ):
+        return Task.CLASSIFICATION
+    if kind not in ("object", "tuples") and form in ("", "segmentation", "labels"):
+        return Task.SEGMENTATION
+    msg = f"the network gives {form or kind!r}; trained are segmentation and classification"
+    raise ValueError(msg)
+
+
+def _channels(definition: Mapping[str, str], task: Task) -> dict[str, int]:
+    """Number by name, without background where there is one.
+
+    Labels of a segmentation are maps of channel numbers in which 0 stands for "none of them": a foreground
+    channel 0 would vanish from the reference, and its Dice would compare background with background.
+    """
+    named = [(str(name).strip(), int(number)) for number, name in definition.items()]
+    if task is Task.SEGMENTATION:
+        named = [(name, number) for name, number in named if name.casefold() != BACKGROUND]
+        if any(number < 1 for _, number in named):
+            msg = "channel_def must give channel 0 to background"
+            raise ValueError(msg)
+    elif sorted(number for _, number in named) != list(range(len(named))):
+        msg = "channel_def must number the classes from 0 without gaps"
+        raise ValueError(msg)
+    if len({name.casefold() for name, _ in named}) < len(named):
+        msg = "channel_def has two channels of one name"
+        raise ValueError(msg)
+    return dict(named)

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from monai.data import MetaTensor
-
 from healthimaging import (
     Case,
     HealthImagingError,
+    ImageSet,
+    ImageSetRef,
     Manifest,
     connect,
 )
+from healthimaging.errors import VolumeError
 from healthimaging.monai import load_case, open_case
+from healthimaging.volumes.planning import plan_volumes
+from training.data.labels import class_number, label_map
 from training.errors import DataError
-from training.stopping import StopRequest
 
 PROBLEMS_TOLD = 5
 """How many of the unusable cases a failure text names; more would not fit."""
 
+Spacing = tuple[float, float, float]
+"""Voxel size in mm along (columns, rows, slices)."""
+
 
 class CaseReader(Protocol):
-    """Where images and labels come from."""
+    """Where images and labels come from. Threads share it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for all that decides, beside case and level, what `read` gives."""
 
     def problem(self, case: Case) -> str | None:
         """What makes a case unusable, judged without reading pixels; None when nothing does."""
 
-    def read(self, case: Case) -> dict[str, MetaTensor]:
+    def spacing(self, case: Case) -> Spacing:
+        """The voxel size of a case's image in full resolution, without reading pixels.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+
+    def read(self, case: Case, *, level: int = 0) -> dict[str, Any]:
         """A case's `image` and, if it has one, `label`.
 
-        Both are (1, columns, rows, slices) on one grid with an affine in RAS mm; the image in its modality's
-        unit (HU for CT), the label with the channel numbers of the bundle, 0 = background.
+        The image is a MetaTensor (1, columns, rows, slices) with an affine in RAS mm, in its modality's unit
+        (HU for CT). The label of a segmentation is one on the same grid with the channel numbers of the
+        bundle, 0 = background; that of a class is its number, a scalar of torch.long.
+
+        Args:
+            case: The case.
+            level: How often rows and columns are halved.
+
+        Raises:
+            DataError: It cannot be read.
         """
 
 
@@ -44,28 +68,43 @@ class DatastoreReader:
 
     Args:
         client: boto3 `medical-imaging` client.
-        channels: The bundle's foreground channels: number by name. Segments of a label are found by name.
+        channels: The bundle's foreground channels, or its classes: number by name. Segments of a label, and
+            classes, are found by name.
     """
 
     def __init__(self, client: Any, channels: Mapping[str, int]) -> None:
         self._client = client
         self._channels = channels
+        self._spacings: dict[ImageSetRef, Spacing] = {}
 
     @classmethod
     def connected(cls, channels: Mapping[str, int]) -> DatastoreReader:
         """With the credentials, region and endpoint of the environment, as a container finds them."""
         return cls(connect(), channels)
 
+    @property
+    def fingerprint(self) -> str:
+        return json.dumps(sorted(self._channels.items()))
+
     def problem(self, case: Case) -> str | None:
         try:
-            open_case(self._client, case)
+            image, _ = open_case(self._client, case)
+            self._spacings[case.image] = _spacing(image)
         except HealthImagingError as error:
             return f"{type(error).__name__}: {error}"
         return None
 
-    def read(self, case: Case) -> dict[str, MetaTensor]:
+    def spacing(self, case: Case) -> Spacing:
+        if case.image not in self._spacings:
+            problem = self.problem(case)
+            if problem is not None:
+                msg = f"Case of image set {case.image.image_set_id}: {problem}"
+                raise DataError(msg)
+        return self._spacings[case.image]
+
+    def read(self, case: Case, *, level: int = 0) -> dict[str, Any]:
         try:
-            loaded = load_case(self._client, case)
+            loaded = load_case(self._client, case, level=level)
         except HealthImagingError as error:
             msg = f"Case of image set {case.image.image_set_id}: {type(error).__name__}: {error}"
             raise DataError(msg) from error
@@ -75,63 +114,14 @@ class DatastoreReader:
             where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
             msg = f"Case of image set {case.image.image_set_id}: unexpected {where}"
             raise DataError(msg) from None
-        item = {"image": loaded["image"]}
+        item: dict[str, Any] = {"image": loaded["image"]}
         if case.label is not None:
             item["label"] = label_map(loaded["label"], self._channels, image_set_id=case.label.image_set_id)
+        elif case.class_name is not None:
+            item["label"] = class_number(
+                case.class_name, self._channels, image_set_id=case.image.image_set_id
+            )
         return item
-
-
-def label_map(masks: MetaTensor, channels: Mapping[str, int], *, image_set_id: str) -> MetaTensor:
-    """One number a voxel from masks that are found by their names, whatever their case.
-
-    Args:
-        masks: (segments, columns, rows, slices) of 0 and 1, the names in `meta["segment_labels"]`; segments
-            that the bundle does not name are left out.
-        channels: The bundle's foreground channels: number by name.
-        image_set_id: The label's, for errors.
-
-    Returns:
-        uint8 (1, columns, rows, slices), 0 = background.
-
-    Raises:
-        DataError: A channel has no segment, two segments have one name, or two masks overlap.
-    """
-    labels = [str(label) for label in masks.meta["segment_labels"]]
-    numbers = torch.zeros(masks.shape[1:], dtype=torch.uint8)
-    for name, number in channels.items():
-        found = [s for s, label in enumerate(labels) if label.strip().casefold() == name.strip().casefold()]
-        if len(found) != 1:
-            have = ", ".join(map(repr, labels)) or "none"
-            msg = f"Label {image_set_id} needs one segment named {name!r} and has {len(found)}; it has {have}"
-            raise DataError(msg)
-        mask = torch.as_tensor(masks[found[0]]).bool()
-        if bool(numbers[mask].any()):
-            msg = f"Label {image_set_id}: segment {name!r} overlaps another; classes exclude each other"
-            raise DataError(msg)
-        numbers[mask] = number
-    return MetaTensor(numbers[None], affine=masks.affine)
-
-
-class LazyCases(Sequence[dict[str, MetaTensor]]):
-    """Cases that are read when they are asked for, so that a cache of transformed items never holds two
-    whole volumes.
-    """
-
-    def __init__(self, cases: Sequence[Case], reader: CaseReader, stop: StopRequest) -> None:
-        self._cases = tuple(cases)
-        self._reader = reader
-        self._stop = stop
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def __iter__(self) -> Iterator[dict[str, MetaTensor]]:
-        return (self[i] for i in range(len(self)))
-
-    # The abstract method is overloaded for slices; MONAI's datasets ask for single items only.
-    def __getitem__(self, index: Any) -> Any:
-        self._stop.check()
-        return self._reader.read(self._cases[index])
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -153,7 +143,9 @@ def check_cases(cases: Sequence[Case], reader: CaseReader) -> None:
     """
 
     def problem(case: Case) -> str | None:
-        return "It has no label" if case.label is None else reader.problem(case)
+        if case.label is None and case.class_name is None:
+            return "It has no label"
+        return reader.problem(case)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = pool.map(problem, cases)
@@ -167,3 +159,17 @@ def check_cases(cases: Sequence[Case], reader: CaseReader) -> None:
         rest = f"; and {len(problems) - PROBLEMS_TOLD} more" if len(problems) > PROBLEMS_TOLD else ""
         msg = f"{len(problems)} of {len(cases)} cases cannot be used: {told}{rest}"
         raise DataError(msg)
+
+
+def _spacing(image_set: ImageSet) -> Spacing:
+    """Of the one volume that an image set must have.
+
+    Raises:
+        VolumeError: It has none, or several.
+        HealthImagingError: Its header makes no volume; the subclass says why.
+    """
+    plans = [plan for series in image_set.metadata.series.values() for plan in plan_volumes(series)]
+    if len(plans) != 1:
+        msg = f"The image set holds {len(plans)} volumes, one is needed"
+        raise VolumeError(msg, image_set_id=image_set.ref.image_set_id)
+    return plans[0].stack.geometry.spacing

@@ -1,1 +1,1 @@
-"""How good a trained model is, on patients that it has not seen."""
+"""What a trained model is worth: measured on held-out patients, the way it will be served."""

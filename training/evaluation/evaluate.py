@@ -1,40 +1,44 @@
 """A processing job that measures a trained model on held-out cases, the way it will be served.
 
-The model runs by its `inference.json`, from the volume as the archive holds it to labels on the same grid:
-what is measured is what a patient's segmentation will be, resampling included.
+The model runs by its `inference.json`, from the volume as the archive holds it to labels on the same grid or
+to probabilities of classes: what is measured is what a patient's result will be, resampling included. The
+model that is in use is measured beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import math
 import os
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from monai.data import MetaTensor, decollate_batch, list_data_collate
-from monai.metrics import compute_dice
+from typing import TYPE_CHECKING, Any
 
 from healthimaging import Case, Manifest
 from healthimaging.manifest import Split
-from training.configuration.bundle import Bundle, InferenceConfiguration, read_bundle
+from training.configuration.bundle import Task
 from training.data.cases import check_cases, read_manifest
+from training.data.labels import check_labels
 from training.errors import EvaluationError
+from training.evaluation.baseline import Connect, connected
+from training.evaluation.classification_scores import ClassifiedCase
+from training.evaluation.comparison import Comparison
+from training.evaluation.document import Evaluation, case_document, write_results
+from training.evaluation.gate import Gate, held_out
+from training.evaluation.intervals import estimate, intervals
+from training.evaluation.measurement import CaseResult, Measured, measure, scores_of, why_undefined
+from training.evaluation.model import Model, open_model
+from training.evaluation.pictures import Gallery, draw_classification, draw_segmentation
+from training.evaluation.segmentation_scores import SegmentedCase, SegmentScore
 from training.job.contract import EvaluationJob
-from training.loop.train import OpenReader
 from training.stopping import StopRequest
 
-_LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from training.loop.train import OpenReader
 
-SCHEMA = "monai-on-aws/evaluation/1"
+_LOG = logging.getLogger(__name__)
 
 PREFERENCE: tuple[Split, ...] = ("test", "validation", "train")
 """The split that says most about unseen patients comes first. A result on training cases is better than none
@@ -42,68 +46,101 @@ for a first look, and says so.
 """
 
 
-_load_torchscript: Callable[..., Any] = torch.jit.load  # torch leaves it without types
+def evaluate(
+    job: EvaluationJob,
+    *,
+    open_reader: OpenReader,
+    stop: StopRequest,
+    environ: Mapping[str, str] = os.environ,
+    connect: Connect = connected,
+) -> dict[str, Any]:
+    """Evaluates, and writes `evaluation.json`, the report, the model card and the pictures.
 
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentScore:
-    """How well one segment of one case was found; `dice` is None when neither side has a voxel of it."""
-
-    label: str
-    dice: float | None
-    reference_ml: float
-    predicted_ml: float
-
-
-def evaluate(job: EvaluationJob, *, open_reader: OpenReader, stop: StopRequest) -> dict[str, Any]:
-    """Evaluates and writes `evaluation.json`.
+    Args:
+        job: Folders.
+        open_reader: Where cases come from.
+        stop: Looked at between cases.
+        environ: Names what the model is judged by (`training.evaluation.gate`).
+        connect: Makes AWS clients, for the model that is in use.
 
     Returns:
-        What was written.
+        What was written to `evaluation.json`.
 
     Raises:
-        TrainingError: Model or cases cannot be used, or no case has anything to find.
+        TrainingError: Model or cases cannot be used, or the metric that the model is judged by is no number.
         StoppedError: The job was stopped.
     """
+    gate = Gate.from_environment(environ)
     manifest = read_manifest(job.manifest_file)
-    split, cases = held_out(manifest)
-    if split == "train":
-        _LOG.warning("measured on training cases: the result says nothing about patients not seen before")
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = read_bundle(unpack_model(job.model_dir, Path(scratch)))
-        weights = weights_digests(bundle.root)
-        model = Model(bundle)
-        reader = open_reader(bundle.channels)
+    manifest_sha256 = hashlib.sha256(job.manifest_file.read_bytes()).hexdigest()
+    split, cases = cases_to_evaluate(manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for name in ("model", "baseline"):
+            (scratch / name).mkdir()
+        opened = open_model(job.model_dir, scratch / "model")
+        unseen = held_out(
+            split=split,
+            patients={case.patient_key for case in cases},
+            manifest_sha256=manifest_sha256,
+            provenance=opened.provenance,
+        )
+        if not unseen.value:
+            _LOG.warning("the result says nothing about patients not seen before: %s", unseen.reason)
+        model = Model(opened.bundle)
+        _LOG.info("measuring on %s", model.describe_device())
+        reader = open_reader(opened.bundle.channels)
+        check_labels(
+            cases,
+            opened.bundle.channels,
+            classification=opened.bundle.task is Task.CLASSIFICATION,
+            every_class=False,
+        )
         check_cases(cases, reader)
-        results = []
+        comparison = Comparison(gate, model, scratch=scratch / "baseline", connect=connect)
+        gallery = Gallery()
+        results: list[CaseResult] = []
+        documents = []
         for case in cases:
             stop.check()
             started = time.monotonic()
             item = reader.read(case)
             read_seconds = time.monotonic() - started
-            prediction = model.predict(item["image"])
-            scores = score(prediction, item["label"], bundle.channels)
-            results.append(_case_document(case, scores, started=started, read_seconds=read_seconds))
-            _LOG.info("image set %s: mean dice %s", case.image.image_set_id, results[-1]["meanDice"])
-        dice = mean_dice(results)
-        document = {
-            "schema": SCHEMA,
-            "bundle": {"name": bundle.name, "version": bundle.version},
-            "weights": weights,
-            "split": split,
-            "metrics": {"mean_dice": dice},
-            "cases": results,
-        }
-    job.output_dir.mkdir(parents=True, exist_ok=True)
-    # The folder is uploaded as it is when the job ends: a half-written file must not look like a result.
-    partial = job.output_dir / ".evaluation.partial"
-    partial.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, job.output_dir / "evaluation.json")
-    print(f"split={split} mean_dice={dice:.6g}", flush=True)
+            measured = measure(model, case, item, channels=opened.bundle.channels)
+            seconds = {"read": read_seconds, "total": time.monotonic() - started}
+            results.append(measured.result)
+            documents.append(case_document(measured.result, seconds=seconds))
+            _picture(gallery, measured, item, channels=opened.bundle.channels)
+            comparison.measure(case, item)
+            _LOG.info("image set %s measured in %.1f s", case.image.image_set_id, seconds["total"])
+        scores = scores_of(results)
+        metrics = estimate(scores)
+        _require(opened.bundle.task, metrics, results)
+        score = gate.score(metrics, why_none=why_undefined(results))
+        evaluation = Evaluation(
+            opened=opened,
+            manifest=manifest,
+            manifest_name=job.manifest_file.name,
+            manifest_sha256=manifest_sha256,
+            split=split,
+            held_out=unseen,
+            device=model.describe_device(),
+            gate=gate,
+            metrics=metrics,
+            intervals=intervals(scores),
+            details=scores.details(),
+            cases=tuple(documents),
+            verdict=comparison.verdict(results, score),
+            pictures=gallery.pictures,
+        )
+        document = write_results(evaluation, folder=job.output_dir)
+    for name, value in metrics.items():
+        if value is not None:
+            print(f"split={split} {name}={value:.6g}", flush=True)
     return document
 
 
-def held_out(manifest: Manifest) -> tuple[Split, tuple[Case, ...]]:
+def cases_to_evaluate(manifest: Manifest) -> tuple[Split, tuple[Case, ...]]:
     """The cases to evaluate on, and which split they are."""
     for split in PREFERENCE:
         cases = manifest.split(split)
@@ -113,136 +150,38 @@ def held_out(manifest: Manifest) -> tuple[Split, tuple[Case, ...]]:
     raise EvaluationError(msg)
 
 
-def unpack_model(folder: Path, scratch: Path) -> Path:
-    """The bundle's folder: the given one, or model.tar.gz from it unpacked.
-
-    Raises:
-        EvaluationError: There is no model, or the archive is damaged or leaves its folder.
-    """
-    archive = folder / "model.tar.gz"
-    if not archive.exists():
-        if (folder / "configs").is_dir():
-            return folder
-        msg = f"There is no model: {folder.name} holds neither model.tar.gz nor a bundle"
+def _require(task: Task, metrics: Mapping[str, float | None], results: list[CaseResult]) -> None:
+    """A segmentation without a single Dice measured nothing at all."""
+    if task is Task.SEGMENTATION and metrics["mean_dice"] is None:
+        msg = f"No case has a voxel to find or found: there is no Dice to report on {len(results)} cases"
         raise EvaluationError(msg)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        msg = f"model.tar.gz cannot be unpacked: {type(error).__name__}"
-        raise EvaluationError(msg) from error
-    return scratch
 
 
-class Model:
-    """A trained bundle, ready for volumes."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        configuration = InferenceConfiguration(bundle)
-        file = bundle.root / "models" / "model.ts"
-        try:
-            network = _load_torchscript(str(file), map_location="cpu")
-        except (RuntimeError, ValueError) as error:
-            msg = f"{bundle.name}: models/model.ts cannot be loaded"
-            raise EvaluationError(msg) from error
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.to(self._device).eval()
-        self._preprocessing = configuration.part("preprocessing")
-        self._inferer = configuration.part("inferer")
-        self._postprocessing = configuration.part("postprocessing")
-
-    @torch.no_grad()
-    def predict(self, image: MetaTensor) -> torch.Tensor:
-        """Labels or one-hot channels on the grid of the image: (1 or channels, columns, rows, slices)."""
-        batch = list_data_collate([self._preprocessing({"image": image})])
-        inputs = batch["image"].to(self._device)
-        (item,) = decollate_batch({"image": inputs, "pred": self._inferer(inputs, self._network)})
-        prediction = self._postprocessing(item)["pred"]
-        if prediction.shape[1:] != image.shape[1:]:
-            msg = f"The model answers {tuple(prediction.shape[1:])} to an image of {tuple(image.shape[1:])}"
-            raise EvaluationError(msg)
-        # A shape alone does not tell a mirrored answer from a right one.
-        if not isinstance(prediction, MetaTensor) or not torch.allclose(
-            prediction.affine.cpu().double(), image.affine.cpu().double(), atol=1e-3
-        ):
-            msg = "The model's answer does not lie where the image lies"
-            raise EvaluationError(msg)
-        return torch.as_tensor(prediction).cpu()
-
-
-def score(prediction: torch.Tensor, label: MetaTensor, channels: Any) -> list[SegmentScore]:
-    """Compares a prediction with the reference, segment by segment.
-
-    Args:
-        prediction: (1, ...) of labels, or (channels, ...) of masks.
-        label: (1, ...) of labels, with an affine in mm.
-        channels: Foreground channels: number by name.
-    """
-    voxel_ml = abs(float(torch.linalg.det(label.affine[:3, :3].double()))) / 1000
-    reference = torch.as_tensor(label)[0]
-    scores = []
-    for name, number in channels.items():
-        found = prediction[0] == number if prediction.shape[0] == 1 else prediction[number] > 0.5
-        wanted = reference == number
-        dice = float(compute_dice(found[None, None].float(), wanted[None, None].float(), ignore_empty=False))
-        nothing = not bool(found.any()) and not bool(wanted.any())
-        scores.append(
-            SegmentScore(
-                label=name,
-                dice=None if nothing else dice,
-                reference_ml=float(wanted.sum()) * voxel_ml,
-                predicted_ml=float(found.sum()) * voxel_ml,
-            )
+def _picture(
+    gallery: Gallery, measured: Measured, item: Mapping[str, Any], *, channels: Mapping[str, int]
+) -> None:
+    result, image_set_id = measured.result, measured.result.case.image.image_set_id
+    if isinstance(result, ClassifiedCase):
+        gallery.consider(image_set_id, result.badness, lambda: draw_classification(item["image"], result))
+    elif result.badness is not None:
+        worst = _worst_segment(result)
+        gallery.consider(
+            image_set_id,
+            result.badness,
+            lambda: draw_segmentation(
+                item["image"],
+                reference=item["label"].as_tensor()[0] == channels[worst.label],
+                prediction=measured.masks[worst.label],
+                segment=worst,
+                image_set_id=image_set_id,
+            ),
         )
-    return scores
 
 
-def mean_dice(results: Sequence[dict[str, Any]]) -> float:
-    """The mean over cases of each case's mean over segments; cases without a number do not count.
-
-    Raises:
-        EvaluationError: No case has a number.
-    """
-    numbers = [result["meanDice"] for result in results if result["meanDice"] is not None]
-    if not numbers:
-        msg = "No case has a voxel to find or found: there is no Dice to report"
-        raise EvaluationError(msg)
-    return math.fsum(numbers) / len(numbers)
-
-
-def _case_document(
-    case: Case, scores: Sequence[SegmentScore], *, started: float, read_seconds: float
-) -> dict[str, Any]:
-    numbers = [one.dice for one in scores if one.dice is not None]
-    return {
-        "patientKey": case.patient_key,
-        "imageSetId": case.image.image_set_id,
-        "versionId": case.image.version_id,
-        "meanDice": math.fsum(numbers) / len(numbers) if numbers else None,
-        "segments": [
-            {
-                "label": one.label,
-                "dice": one.dice,
-                "referenceMl": round(one.reference_ml, 3),
-                "predictedMl": round(one.predicted_ml, 3),
-            }
-            for one in scores
-        ],
-        "seconds": {"read": round(read_seconds, 3), "total": round(time.monotonic() - started, 3)},
-    }
-
-
-def weights_digests(root: Path) -> dict[str, str]:
-    """SHA-256 of the weights files, so that the result says which weights it is about.
-
-    Raises:
-        EvaluationError: They are not the ones that the training recorded.
-    """
-    digests = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(root.glob("models/*"))
-    }
-    provenance = root / "provenance.json"
-    if provenance.exists() and json.loads(provenance.read_text(encoding="utf-8"))["weights"] != digests:
-        msg = "The weights in models/ are not those that provenance.json records"
-        raise EvaluationError(msg)
-    return digests
+def _worst_segment(result: SegmentedCase) -> SegmentScore:
+    measured = [
+        (one.dice, -abs(one.predicted_ml - one.reference_ml), one)
+        for one in result.segments
+        if one.dice is not None
+    ]
+    return min(measured, key=lambda scored: scored[:2])[2]

@@ -1,4 +1,4 @@
-"""SageMaker's container contract: where things lie, what the job was asked for, how it says that it failed.
+"""SageMaker's container contract: where things lie and what the job was asked for.
 
 Sources: Amazon SageMaker AI Developer Guide, "How Amazon SageMaker AI Provides Training Information", "How
 Amazon SageMaker AI Processes Training Output", "Build Your Own Processing Container", "Save and Access
@@ -10,82 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.errors import JobConfigurationError, TrainingError
-
-FAILURE_CHARACTERS = 1024
-"""SageMaker keeps this much of a failure text."""
+from training.errors import JobConfigurationError
+from training.job.cluster import Cluster
+from training.job.hyperparameters import Hyperparameters
 
 MANIFEST_CHANNEL = "manifest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hyperparameters:
-    """What a training job may be told.
-
-    Attributes:
-        bundle: Name of a bundle in this image.
-        max_steps: Optimizer steps of the whole training; None leaves it to the bundle.
-        seed: Of initial weights, sampling and augmentation; None leaves it to the bundle.
-        validate_every: Steps between two validations.
-        checkpoint_every: Steps between two checkpoints.
-    """
-
-    bundle: str = "ct_segmentation"
-    max_steps: int | None = None
-    seed: int | None = None
-    validate_every: int = 50
-    checkpoint_every: int = 50
-
-    @classmethod
-    def from_strings(cls, values: Mapping[str, Any]) -> Hyperparameters:
-        """Reads hyperparameters as SageMaker passes them: every value is a string.
-
-        The SDK's version 3 writes each value as JSON into the string, so that text arrives in quotes.
-        Names that start with `sagemaker_` (the SDK's) or `_` (the tuner's) are not ours and are passed over.
-
-        Raises:
-            JobConfigurationError: Unknown names and unusable values, all at once.
-        """
-        problems: list[str] = []
-        read: dict[str, Any] = {}
-        for name, text in values.items():
-            if name.startswith(("sagemaker_", "_")):
-                continue
-            value = _unquoted(str(text))
-            if name == "bundle":
-                read[name] = value
-                # The name becomes a path: it must stay in the folder of bundles.
-                if not value.replace("_", "").isalnum():
-                    problems.append(f"bundle is {value!r}, not letters, digits and underscores")
-            elif name in ("max_steps", "seed", "validate_every", "checkpoint_every"):
-                lowest = 0 if name == "seed" else 1
-                if value.isdecimal() and lowest <= int(value) < 2**31:
-                    read[name] = int(value)
-                else:
-                    problems.append(f"{name} is {value!r}, not a whole number from {lowest}")
-            else:
-                problems.append(f"{name} is unknown (known: {', '.join(cls.__annotations__)})")
-        if problems:
-            raise JobConfigurationError("Hyperparameters: " + "; ".join(problems))
-        return cls(**read)
-
-    def as_strings(self) -> dict[str, str]:
-        """What was decided, for the provenance record; what was left to the bundle is left out."""
-        return {name: str(value) for name, value in vars(self).items() if value is not None}
-
-
-def _unquoted(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, str) else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +28,7 @@ class TrainingJob:
 
     name: str
     hyperparameters: Hyperparameters
+    cluster: Cluster
     manifest_file: Path
     model_dir: Path
     checkpoint_dir: Path
@@ -103,7 +38,7 @@ class TrainingJob:
         """Reads `/opt/ml/input`, or the same below `SAGEMAKER_BASE_DIR`.
 
         Raises:
-            JobConfigurationError: A file is missing or malformed, or the job has more hosts than one.
+            JobConfigurationError: A file is missing or malformed.
         """
         base = base_directory(environ)
         config = base / "input" / "config"
@@ -112,15 +47,16 @@ class TrainingJob:
             if environ.get("SM_HPS")
             else _json_file(config / "hyperparameters.json")
         )
-        resources = _json_file(config / "resourceconfig.json")
-        hosts = _json(environ["SM_HOSTS"], "SM_HOSTS") if environ.get("SM_HOSTS") else resources.get("hosts")
-        if hosts and len(hosts) > 1:
-            msg = f"The job has {len(hosts)} hosts; this image trains on one"
-            raise JobConfigurationError(msg)
+        hyperparameters = Hyperparameters.from_strings(values)
         channel = environ.get(f"SM_CHANNEL_{MANIFEST_CHANNEL.upper()}")
         return cls(
             name=environ.get("TRAINING_JOB_NAME", "training"),
-            hyperparameters=Hyperparameters.from_strings(values),
+            hyperparameters=hyperparameters,
+            cluster=Cluster.from_resources(
+                _json_file(config / "resourceconfig.json"),
+                processes_per_host=hyperparameters.processes_per_host,
+                environ=environ,
+            ),
             manifest_file=manifest_file(
                 Path(channel) if channel else base / "input" / "data" / MANIFEST_CHANNEL
             ),
@@ -169,25 +105,6 @@ def manifest_file(folder: Path) -> Path:
         msg = f"The channel {folder.name} must hold one manifest (*.json), it holds {names}"
         raise JobConfigurationError(msg)
     return found[0]
-
-
-def describe_failure(error: BaseException) -> str:
-    """A text for the job's failure reason, at most `FAILURE_CHARACTERS` long.
-
-    Our own errors say what is wrong. Any other error gets the place where it was raised, since its text
-    alone ("KeyError: 'x'") helps nobody; a text too long keeps its beginning.
-    """
-    text = f"{type(error).__name__}: {error}"
-    if not isinstance(error, TrainingError):
-        steps = traceback.extract_tb(error.__traceback__)[-4:]
-        text += " | at " + " < ".join(f"{Path(s.filename).name}:{s.lineno} {s.name}" for s in reversed(steps))
-    return text if len(text) <= FAILURE_CHARACTERS else text[: FAILURE_CHARACTERS - 3] + "..."
-
-
-def write_failure(text: str, *, file: Path) -> None:
-    """Writes `/opt/ml/output/failure` (training) or `/opt/ml/output/message` (processing)."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
 
 
 def _json(text: str, where: str) -> Any:

@@ -21,8 +21,6 @@ _LOG = logging.getLogger(__name__)
 KEPT = 2
 """Checkpoints kept: the newest, and the one before in case the newest was damaged on its way."""
 
-BEST = "best.pt"
-
 
 class Checkpoints:
     """The checkpoints of one training.
@@ -35,25 +33,33 @@ class Checkpoints:
     def __init__(self, folder: Path, *, fingerprint: str) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
-        for torn in folder.glob("*.partial"):
-            torn.unlink()
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
+    def save(self, step: int, state: dict[str, Any]) -> Path | None:
         """Saves the state after a step and drops the oldest checkpoints.
+
+        A disk that refuses ends no training: the checkpoint before stays, and the log says so.
 
         Args:
             step: Steps done.
             state: Tensors, numbers, texts, and lists and dictionaries of them.
+
+        Returns:
+            The file; None when it could not be written.
         """
-        file = self._write(f"step-{step:08d}.pt", {"step": step, **state})
+        name = f"step-{step:08d}.pt"
+        try:
+            file = self._write(name, {"step": step, **state})
+        except OSError as error:
+            _LOG.error(
+                "checkpoint %s cannot be written (%s): training goes on, and would resume from the one "
+                "before. Give the job a larger volume",
+                name,
+                error.strerror,
+            )
+            return None
         for old in self._newest_first()[KEPT:]:
             old.unlink()
         return file
-
-    def save_best(self, step: int, state: dict[str, Any]) -> None:
-        """Saves the best network so far; it replaces the one before."""
-        self._write(BEST, {"step": step, **state})
 
     def load_newest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint; None when there is none at all.
@@ -71,24 +77,25 @@ class Checkpoints:
             raise CheckpointError(msg)
         return None
 
-    def load_best(self) -> dict[str, Any] | None:
-        """The best network so far; None when there is none, or a damaged one."""
-        file = self._folder / BEST
-        return self._read(file) if file.exists() else None
-
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.pt"), reverse=True)
 
     def _write(self, name: str, state: dict[str, Any]) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for torn in self._folder.glob("*.partial"):
+            torn.unlink()
         buffer = io.BytesIO()
         torch.save({"fingerprint": self._fingerprint, **state}, buffer)
         file = self._folder / name
         partial = file.with_suffix(".partial")
-        with partial.open("wb") as stream:
-            stream.write(buffer.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(buffer.getbuffer())
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             # Without it the new name may be lost though the data are not.

@@ -1,34 +1,69 @@
-"""A training job from manifest to model folder: the bundle's trainer, driven by steps."""
+"""A training job from manifest to model folder."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-import math
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
-from monai.handlers import from_engine
 from monai.utils import set_determinism
 
-from training.configuration.bundle import Bundle, TrainingConfiguration, named_bundle
-from training.data.cases import CaseReader, LazyCases, check_cases, read_manifest
-from training.errors import DataError, DivergenceError, JobConfigurationError
+from healthimaging import Case, Manifest
+from training.configuration.bundle import Task
+from training.configuration.sources import open_bundle
+from training.configuration.training import Section, TrainingConfiguration
+from training.data.cache import ItemCache
+from training.data.cases import CaseReader, check_cases, read_manifest
+from training.data.labels import check_labels
+from training.data.preparation import split_transform
+from training.data.resolution import CaseLevels
+from training.data.sampling import StepLoader, ValidationLoader
+from training.data.source import CaseSource
+from training.errors import DataError
 from training.export.export import Provenance, export_model
 from training.job.contract import TrainingJob
+from training.job.hyperparameters import Hyperparameters
 from training.loop.checkpoint import Checkpoints
+from training.loop.loop import Rhythm, TrainingLoop
+from training.loop.ranks import Ranks, open_ranks
 from training.stopping import StopRequest
 
 _LOG = logging.getLogger(__name__)
 
-REPORT_EVERY = 10
-"""Steps between two lines with the training loss."""
-
 OpenReader = Callable[[Mapping[str, int]], CaseReader]
-"""Makes the reader of cases for a bundle's channels."""
+"""Makes the reader of cases for a bundle's channels or classes."""
+
+_SHARE_OF_FREE_SPACE = 0.8
+_MOST_WORKERS = 8
+_GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The cases that a training uses."""
+
+    training: Sequence[Case]
+    validation: Sequence[Case]
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, name: str) -> Splits:
+        """Raises:
+        DataError: There is nothing to train on.
+        """
+        training, validation = manifest.split("train"), manifest.split("validation")
+        if not training:
+            msg = f"Manifest {name} has no case in its training split"
+            raise DataError(msg)
+        return cls(training=training, validation=validation)
 
 
 def train(job: TrainingJob, *, open_reader: OpenReader, stop: StopRequest) -> None:
@@ -37,220 +72,221 @@ def train(job: TrainingJob, *, open_reader: OpenReader, stop: StopRequest) -> No
     Args:
         job: Folders and hyperparameters.
         open_reader: Where cases come from.
-        stop: Looked at between cases and between steps.
+        stop: Looked at after every step.
 
     Raises:
         TrainingError: The job cannot be done as asked.
         StoppedError: The job was stopped; its state is in the checkpoints.
     """
+    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch, open_ranks() as ranks:
+        if not ranks.is_first:
+            # One voice; what goes wrong is still said.
+            logging.getLogger("training").setLevel(logging.WARNING)
+        _train(job, open_reader=open_reader, stop=stop, ranks=ranks, scratch=Path(scratch))
+
+
+def _train(
+    job: TrainingJob, *, open_reader: OpenReader, stop: StopRequest, ranks: Ranks, scratch: Path
+) -> None:
     started = time.monotonic()
     parameters = job.hyperparameters
     manifest = read_manifest(job.manifest_file)
-    bundle = named_bundle(parameters.bundle)
-    configuration = TrainingConfiguration(bundle, max_steps=parameters.max_steps, seed=parameters.seed)
-    training, validation = manifest.split("train"), manifest.split("validation")
-    if not training:
-        msg = f"Manifest {job.manifest_file.name} has no case in its training split"
-        raise DataError(msg)
-    reader = open_reader(bundle.channels)
-    check_cases([*training, *validation], reader)
     manifest_digest = hashlib.sha256(job.manifest_file.read_bytes()).hexdigest()
-    _LOG.info(
-        "bundle %s %s, %d training cases, %d validation cases, %d steps, seed %d",
-        *(bundle.name, bundle.version, len(training), len(validation)),
-        *(configuration.max_steps, configuration.seed),
+    splits = Splits.of(manifest, name=job.manifest_file.name)
+    bundle = open_bundle(parameters.bundle, scratch=scratch, s3=_s3)
+    configuration = TrainingConfiguration(
+        bundle,
+        max_steps=parameters.max_steps,
+        max_epochs=parameters.max_epochs,
+        seed=parameters.seed,
+        batch_size=parameters.batch_size,
+        overrides=parameters.overrides,
+        amp=parameters.amp,
+        accumulate=parameters.accumulate,
     )
-
-    set_determinism(configuration.seed)
-    configuration.bring_data(
-        training=LazyCases(training, reader, stop),
-        validation=LazyCases(validation, reader, stop),
-        steps_per_epoch=-(-len(training) // configuration.batch_size),
+    validates = _validates(configuration, splits)
+    used = [*splits.training, *(splits.validation if validates else ())]
+    reader = open_reader(configuration.channels)
+    check_labels(
+        used,
+        configuration.channels,
+        classification=configuration.bundle.task is Task.CLASSIFICATION,
+        every_class=True,
     )
-    checkpoints = Checkpoints(
-        job.checkpoint_dir,
-        fingerprint=_fingerprint(manifest_digest, bundle, configuration),
+    check_cases(used, reader)
+    _set_determinism(configuration.seed, strict=parameters.deterministic)
+    configuration.distribute(rank=ranks.rank, world_size=ranks.world_size, device=ranks.device)
+    cache = _cache(parameters)
+    sources = {
+        section: _source(configuration, section, cases, reader, cache=cache, parameters=parameters)
+        for section, cases in _sections(splits, validates)
+    }
+    loader = StepLoader(
+        source=sources["train"],
+        batch_size=configuration.batch_size,
+        world_size=ranks.world_size,
+        rank=ranks.rank,
+        accumulate=parameters.accumulate,
+        seed=configuration.seed,
+        workers=parameters.workers or _workers(job.cluster.processes_per_host),
+        also_keep=[source for section, source in sources.items() if section != "train"],
     )
-    loop = TrainingLoop(
-        configuration,
-        checkpoints,
-        stop,
-        validate_every=parameters.validate_every if validation else None,
-        checkpoint_every=parameters.checkpoint_every,
-    )
-    _LOG.info("data ready after %.1f s", time.monotonic() - started)
-    loop.run()
+    try:
+        configuration.bring_loaders(
+            training=loader,
+            validation=_validation_loader(sources["validate"], ranks) if validates else None,
+            steps_per_epoch=loader.steps_per_epoch,
+        )
+        _LOG.info(
+            "bundle %s %s, %d training cases, %d validation cases, %d steps of %d items, seed %d, %d ranks",
+            *(bundle.name, bundle.version, len(splits.training), len(splits.validation)),
+            configuration.max_steps,
+            configuration.batch_size * ranks.world_size * parameters.accumulate,
+            *(configuration.seed, ranks.world_size),
+        )
+        loop = TrainingLoop(
+            configuration,
+            loader=loader,
+            checkpoints=Checkpoints(
+                job.checkpoint_dir,
+                fingerprint=_fingerprint(manifest_digest, configuration, parameters, ranks.world_size),
+            ),
+            ranks=ranks,
+            stop=stop,
+            rhythm=Rhythm(
+                validate_every=parameters.validate_every if validates else None,
+                checkpoint_every=parameters.checkpoint_every,
+                patience=parameters.patience,
+            ),
+        )
+        _LOG.info("ready after %.1f s", time.monotonic() - started)
+        loop.run()
+    finally:
+        loader.close()
+    if not ranks.is_first:
+        return
+    network = loop.best_network()
     export_model(
         bundle=bundle,
-        network=loop.best_network(),
+        network=network,
         folder=job.model_dir,
+        overrides=parameters.overrides,
         provenance=Provenance(
             training_job=job.name,
             manifest_name=job.manifest_file.name,
             manifest_sha256=manifest_digest,
             datastore_id=manifest.datastore_id,
-            cases={"train": len(training), "validation": len(validation)},
+            cases={"train": len(splits.training), "validation": len(splits.validation)},
             bundle_sha256=bundle.digest(),
             hyperparameters=parameters.as_strings(),
             seed=configuration.seed,
-            steps=configuration.max_steps,
+            steps=loop.last_step,
             step_of_weights=loop.step_of_weights,
-            device=str(loop.device),
+            device=str(ranks.device),
+            world_size=ranks.world_size,
+            train_patients=sorted({case.patient_key for case in splits.training}),
         ),
     )
     _LOG.info("done after %.1f s", time.monotonic() - started)
 
 
-class TrainingLoop:
-    """The bundle's trainer with the platform's reporting, validation, checkpoints and stopping.
-
-    Args:
-        configuration: With data.
-        checkpoints: Where state is kept; the newest is resumed.
-        stop: Looked at after every step.
-        validate_every: Steps between validations; None when there is nothing to validate on.
-        checkpoint_every: Steps between checkpoints.
-
-    Attributes:
-        step_of_weights: The step whose weights `best_network` has; known after `run`.
-    """
-
-    def __init__(
-        self,
-        configuration: TrainingConfiguration,
-        checkpoints: Checkpoints,
-        stop: StopRequest,
-        *,
-        validate_every: int | None,
-        checkpoint_every: int,
-    ) -> None:
-        self._max_steps = configuration.max_steps
-        self._checkpoints = checkpoints
-        self._stop = stop
-        self._validate_every = validate_every
-        self._checkpoint_every = checkpoint_every
-        self._network: torch.nn.Module = configuration.part("network")
-        self._optimizer = configuration.part("optimizer")
-        self._scheduler = configuration.part("lr_scheduler") if configuration.has("lr_scheduler") else None
-        self._loader = configuration.part("train#dataloader")
-        self._evaluator: Any = configuration.part("validate#evaluator") if validate_every else None
-        self._trainer = configuration.part("train#trainer")
-        self._losses: list[float] = []
-        self._best: float | None = None
-        self.step_of_weights = configuration.max_steps
-        self.device: torch.device = self._trainer.state.device
-        self._trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
-        self._resume()
-
-    def run(self) -> None:
-        """Trains up to the last step.
-
-        Raises:
-            DivergenceError: The loss or the validation's key metric is not finite.
-            StoppedError: Stopped; a checkpoint of the last step was saved.
-        """
-        if self._trainer.state.iteration < self._max_steps:
-            self._trainer.run()
-        step = self._trainer.state.iteration
-        if step < self._max_steps:
-            self._stop.check()
-            msg = f"The bundle's trainer ended at step {step} of {self._max_steps}"
-            raise JobConfigurationError(msg)
-
-    def best_network(self) -> torch.nn.Module:
-        """The network with the best validated weights, or the last ones where nothing was validated."""
-        best = self._checkpoints.load_best() if self._best is not None else None
-        if best is not None:
-            self._network.load_state_dict(best["network"])
-            self.step_of_weights = int(best["step"])
-        return self._network
-
-    def _after_step(self, engine: Engine) -> None:
-        step = engine.state.iteration
-        loss = float(from_engine(["loss"], first=True)(engine.state.output))
-        if not math.isfinite(loss):
-            msg = (
-                f"The loss is {loss} at step {step}: training diverged. Try a lower learning rate in the "
-                "bundle, or look for voxels that are not finite"
-            )
-            raise DivergenceError(msg)
-        self._losses.append(loss)
-        last = step >= self._max_steps
-        if step % REPORT_EVERY == 0 or last:
-            report(step, train_loss=math.fsum(self._losses) / len(self._losses))
-            self._losses.clear()
-        stopping = self._stop.requested and not last
-        if self._validate_every and not stopping and (step % self._validate_every == 0 or last):
-            self._validate(step)
-        if step % self._checkpoint_every == 0 or last or stopping:
-            self._save(step)
-        if last or stopping:
-            engine.terminate()
-
-    def _validate(self, step: int) -> None:
-        self._evaluator.run()
-        state = self._evaluator.state
-        report(step, **{name: float(value) for name, value in state.metrics.items()})
-        metric = float(state.metrics[state.key_metric_name])
-        if not math.isfinite(metric):
-            msg = (
-                f"{state.key_metric_name} is {metric} at step {step}: no weights can be called the best by it"
-            )
-            raise DivergenceError(msg)
-        if self._best is None or self._evaluator.metric_cmp_fn(metric, self._best):
-            self._best = metric
-            self._checkpoints.save_best(step, {"network": self._network.state_dict()})
-
-    def _save(self, step: int) -> None:
-        scaler = self._trainer.scaler
-        file = self._checkpoints.save(
-            step,
-            {
-                "network": self._network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "best": self._best,
-                "losses": self._losses,
-            },
-        )
-        _LOG.info("checkpoint %s", file.name)
-
-    def _resume(self) -> None:
-        state = self._checkpoints.load_newest()
-        if state is None:
-            return
-        step = int(state["step"])
-        self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if self._scheduler is not None:
-            self._scheduler.load_state_dict(state["scheduler"])
-        if state["scaler"] is not None:
-            # The trainer makes its scaler when it starts.
-            self._trainer.add_event_handler(
-                Events.STARTED, lambda engine: engine.scaler.load_state_dict(state["scaler"])
-            )
-        self._best = state["best"]
-        self._losses = list(state["losses"])
-        self._loader.step = step
-        epoch_length = self._trainer.state.epoch_length
-        self._trainer.load_state_dict(
-            {
-                "iteration": step,
-                "epoch_length": epoch_length,
-                "max_epochs": self._trainer.state.max_epochs,
-            }
-        )
-        _LOG.info("resumed after step %d", step)
+def _validates(configuration: TrainingConfiguration, splits: Splits) -> bool:
+    """Whether there is something to validate on, and a metric that means something there."""
+    if not splits.validation or not configuration.validates:
+        why = "the bundle has no evaluator" if splits.validation else "the manifest has no validation case"
+        _LOG.warning("nothing is validated (%s): the last weights will be the model's", why)
+        return False
+    classes = {case.class_name for case in splits.validation}
+    if configuration.bundle.task is Task.CLASSIFICATION and len(classes) == 1:
+        # There is no area under a ROC curve of one class.
+        names = [name for name in configuration.metric_names if "auc" not in name.lower()]
+        if "auc" in str(configuration.key_metric_name).lower() and names:
+            _LOG.warning("validation cases are all of class %s: %s decides", *classes, names[0])
+            configuration.use_metric(names[0])
+    return True
 
 
-def report(step: int, **metrics: float) -> None:
-    """Prints metrics in the form that the job's metric definitions look for, one a line."""
-    for name, value in metrics.items():
-        print(f"step={step} {name}={value:.6g}", flush=True)
+def _sections(splits: Splits, validates: bool) -> list[tuple[Section, Sequence[Case]]]:
+    found: list[tuple[Section, Sequence[Case]]] = [("train", splits.training)]
+    return [*found, ("validate", splits.validation)] if validates else found
 
 
-def _fingerprint(manifest_digest: str, bundle: Bundle, configuration: TrainingConfiguration) -> str:
+def _source(
+    configuration: TrainingConfiguration,
+    section: Section,
+    cases: Sequence[Case],
+    reader: CaseReader,
+    *,
+    cache: ItemCache | None,
+    parameters: Hyperparameters,
+) -> CaseSource:
+    chain = configuration.preprocessing(section)
+    return CaseSource(
+        cases,
+        reader,
+        preparation=split_transform(chain, fingerprint=configuration.preparation_fingerprint(section)),
+        cache=cache,
+        level=CaseLevels(reader, chain) if parameters.resolution == "auto" else 0,
+        # Never asked: a rank that stopped in waiting for data would leave the others waiting for it. The wish
+        # is granted after the step.
+        stop=StopRequest(),
+    )
+
+
+def _validation_loader(source: CaseSource, ranks: Ranks) -> ValidationLoader:
+    # A rank without a case could not take part when the ranks put their metrics together. That every rank
+    # validates everything changes no mean.
+    if len(source) < ranks.world_size:
+        return ValidationLoader(source, world_size=1, rank=0)
+    return ValidationLoader(source, world_size=ranks.world_size, rank=ranks.rank)
+
+
+def _cache(parameters: Hyperparameters) -> ItemCache | None:
+    folder = parameters.cache_folder or Path(tempfile.gettempdir()) / "prepared-cases"
+    if parameters.cache_gib is not None:
+        limit = int(parameters.cache_gib * _GIB)
+    else:
+        existing = next(one for one in (folder, *folder.parents) if one.exists())
+        limit = int(shutil.disk_usage(existing).free * _SHARE_OF_FREE_SPACE)
+    return ItemCache(folder, limit_bytes=limit) if limit else None
+
+
+def _workers(processes_per_host: int) -> int:
+    """Two at least: one prepares what is needed next while the other reads ahead."""
+    return max(2, min(_MOST_WORKERS, (os.cpu_count() or 1) // processes_per_host))
+
+
+def _set_determinism(seed: int, *, strict: bool) -> None:
+    set_determinism(seed)
+    torch.use_deterministic_algorithms(strict)
+    if strict:
+        # cuBLAS is deterministic with a workspace of fixed size only (CUDA documentation, "Reproducibility").
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _fingerprint(
+    manifest_digest: str,
+    configuration: TrainingConfiguration,
+    parameters: Hyperparameters,
+    world_size: int,
+) -> str:
     """What a checkpoint must agree with to be continued: anything else gives another training."""
-    parts = (manifest_digest, bundle.name, bundle.digest(), configuration.max_steps, configuration.seed)
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    parts = {
+        "manifest": manifest_digest,
+        "bundle": [configuration.bundle.name, configuration.bundle.digest()],
+        "overrides": parameters.overrides,
+        "steps": configuration.max_steps,
+        "seed": configuration.seed,
+        # How many ranks and micro-batches share a step may change: its items do not.
+        "items": configuration.batch_size * world_size * parameters.accumulate,
+        "amp": parameters.amp,
+        "resolution": parameters.resolution,
+        "rhythm": [parameters.validate_every, parameters.patience],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _s3() -> Any:
+    import boto3
+
+    return boto3.client("s3")

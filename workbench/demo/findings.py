@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workbench.approve import Approval
-from workbench.dataset import Dataset
+from workbench.datasets.make import Dataset
 from workbench.demo.planes import Plane
 from workbench.demo.snapshot import Snapshot
 from workbench.demo.steps import StepRecord
@@ -16,7 +16,8 @@ from workbench.ingest import IngestReport
 from workbench.predicting.answer import Prediction
 from workbench.predicting.batch import BatchResult
 from workbench.query import QueryResult
-from workbench.train import TrainingResult
+from workbench.training.evaluation_files import EvaluationFiles
+from workbench.training.train import TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,8 @@ class Findings:
     label_ingest: IngestReport | None = None
     dataset: Dataset | None = None
     training: TrainingResult | None = None
+    evaluation_files: EvaluationFiles | None = None
+    """The evaluation's own report, beside this one."""
     approval: Approval | None = None
     prediction: Prediction | None = None
     prediction_seconds: float | None = None
@@ -63,7 +66,7 @@ class Findings:
     batch: BatchResult | None = None
     arrival_ingest: IngestReport | None = None
     image_sets: dict[str, str] = field(default_factory=dict)
-    """Image set ids by what they hold: lung1, lung1 label, lung2, lung2 prediction."""
+    """Image set ids by what they hold: lung1, lung1 label, lung2, lung2 label, lung2 prediction."""
     recorded_only: tuple[str, ...] | None = None
     error: WorkbenchError | None = None
     failed_step: str | None = None
@@ -98,12 +101,14 @@ def summary(findings: Findings, steps: Sequence[StepRecord]) -> dict[str, object
             "image_sets": len(ingested.image_sets) if ingested else 0,
             "non_primary": len(ingested.non_primary) if ingested else 0,
             "catalog_rows": len(findings.catalog.rows) if findings.catalog else 0,
-            "training_cases": len(findings.dataset.manifest.cases) if findings.dataset else 0,
+            "training_cases": len(findings.dataset.manifest.split("train")) if findings.dataset else 0,
         },
         "ingest": ingested.to_json() if ingested else None,
         "manifest_uri": findings.dataset.uri if findings.dataset else None,
         "model_package_arn": training.model_package_arn if training else None,
         "evaluation": training.evaluation.to_json() if training and training.evaluation else None,
+        "evaluation_files": findings.evaluation_files.to_json() if findings.evaluation_files else None,
+        "model_card": training.model_card or None if training else None,
         "endpoint_name": findings.approval.endpoint_name if findings.approval else None,
         "in_service": [one.to_json() for one in findings.approval.in_service] if findings.approval else [],
         "ways": [way.to_json() for way in findings.ways],

@@ -16,14 +16,15 @@ from healthimaging.volumes.geometry import Geometry
 from workbench.approve import approve
 from workbench.catalog import wait_for_catalog
 from workbench.cloud import DEFAULT_ROOT, cloud_up
-from workbench.dataset import default_sql, make_dataset
+from workbench.datasets.make import Division, make_dataset
+from workbench.datasets.selection import default_sql
 from workbench.demo.comparison import Mask, dice, on_grid, stored_mask
 from workbench.demo.ct_series import ct_datasets, write_series
 from workbench.demo.findings import Findings, Score
 from workbench.demo.label import SEGMENT, SERIES_DESCRIPTION, write_label
 from workbench.demo.lung_mask import silver_lung_mask
 from workbench.demo.nrrd_volume import CtVolume, read_nrrd
-from workbench.demo.patients import LUNG1, LUNG2, PATIENTS, Patient
+from workbench.demo.patients import LUNG2, PATIENTS, Patient
 from workbench.demo.planes import orthogonal_planes
 from workbench.demo.series_check import check_conformance, check_geometry
 from workbench.demo.snapshot import read_snapshot
@@ -40,7 +41,9 @@ from workbench.provision import bootstrap, deploy
 from workbench.query import query, text_literal
 from workbench.served import Mode
 from workbench.session import Session
-from workbench.train import train
+from workbench.training.evaluation_files import download_evaluation
+from workbench.training.request import TrainingRequest
+from workbench.training.train import train
 
 TASK = "lung-segmentation"
 
@@ -85,24 +88,29 @@ def run_job(session: Session, options: DemoOptions, steps: Steps, findings: Find
         images = _import_studies(deployment, options, patients, findings, progress)
     with steps.run("Find the studies with SQL") as progress:
         _find_studies(deployment, images, findings, progress)
-    with steps.run("Import the training label") as progress:
-        _import_label(deployment, options, patients[LUNG1.name], findings, progress)
+    with steps.run("Import the labels") as progress:
+        masks = _import_labels(deployment, options, patients, findings, progress)
     with steps.run("Make the dataset manifest") as progress:
         findings.dataset = make_dataset(
             deployment,
-            default_sql(patients=[LUNG1.patient_id], label_description=SERIES_DESCRIPTION),
+            default_sql(
+                patients=[patient.patient_id for patient in PATIENTS], label_description=SERIES_DESCRIPTION
+            ),
             name="demo",
-            validation=0.0,
+            # Of two patients nobody has to be drawn: one is learned from, the other is kept for the test.
+            division=Division(validation=0.0, test_patients=[LUNG2.patient_id]),
             progress=progress,
         )
     with steps.run("Train, evaluate and register") as progress:
         findings.training = train(
             deployment,
-            findings.dataset.uri,
-            task=TASK,
-            parameters={} if options.max_steps is None else {"MaxSteps": str(options.max_steps)},
+            TrainingRequest(bundle=TASK, data=findings.dataset.uri, steps=options.max_steps),
             progress=progress,
         )
+        if findings.training.evaluation is not None:
+            findings.evaluation_files = download_evaluation(
+                session, findings.training.evaluation, options.folder / "evaluation"
+            )
     with steps.run("Approve and deploy the model") as progress:
         approval = approve(
             deployment,
@@ -116,7 +124,14 @@ def run_job(session: Session, options: DemoOptions, steps: Steps, findings: Find
         prediction = _predict(deployment, images[LUNG2.name], findings, progress)
     with steps.run("Read the segmentation back and score it") as progress:
         scored = _score(
-            session, options, patients[LUNG2.name], images[LUNG2.name], prediction, findings, progress
+            session,
+            options,
+            patients[LUNG2.name],
+            masks[LUNG2.name],
+            images[LUNG2.name],
+            prediction,
+            findings,
+            progress,
         )
     serving = {one.served.mode: one.served.name for one in reversed(approval.in_service)}
     if Mode.REAL_TIME in serving:
@@ -235,28 +250,38 @@ def _find_studies(
         )
 
 
-def _import_label(
+def _import_labels(
     deployment: Deployment,
     options: DemoOptions,
-    written: WrittenPatient,
+    patients: dict[str, WrittenPatient],
     findings: Findings,
     progress: Progress,
-) -> None:
-    progress("computing the silver lung mask")
-    mask = silver_lung_mask(written.volume.array, spacing=written.volume.spacing)
-    file = write_label(written.patient, written.datasets, mask, options.folder / "dicom")
-    report = ingest(deployment, [file], progress=progress)
+) -> dict[str, Mask]:
+    """Label both patients: one to learn from, one to be measured on. The masks, on the grids of the files."""
+    masks, files = {}, {}
+    for name, written in patients.items():
+        progress(f"computing the silver lung mask of {name}")
+        masks[name] = silver_lung_mask(written.volume.array, spacing=written.volume.spacing)
+        files[name] = write_label(written.patient, written.datasets, masks[name], options.folder / "dicom")
+    report = ingest(deployment, list(files.values()), progress=progress)
     findings.label_ingest = report
     _require_clean(report)
-    label = _image_set_of(report, [file])
-    findings.image_sets[f"{written.patient.name} label"] = label.image_set_id
-    wait_for_catalog(deployment, {label.image_set_id: int(label.version_id)}, progress=progress)
+    labels = {name: _image_set_of(report, [file]) for name, file in files.items()}
+    for name, label in labels.items():
+        findings.image_sets[f"{name} label"] = label.image_set_id
+    wait_for_catalog(
+        deployment,
+        {label.image_set_id: int(label.version_id) for label in labels.values()},
+        progress=progress,
+    )
+    return masks
 
 
 def _score(
     session: Session,
     options: DemoOptions,
     written: WrittenPatient,
+    mask: Mask,
     image: ImageSetRef,
     prediction: Prediction,
     findings: Findings,
@@ -265,9 +290,7 @@ def _score(
     client = session.client("medical-imaging")
     stored = healthimaging.ImageSet.open(client, image.datastore_id, image.image_set_id, image.version_id)
     [volume] = stored.volumes()
-    progress("computing the reference mask of the unseen patient")
     source = written.volume
-    mask = silver_lung_mask(source.array, spacing=source.spacing)
     reference = np.asarray(on_grid(mask, source, volume.geometry), dtype=np.bool_)
     predicted = stored_mask(
         client,

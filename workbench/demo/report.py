@@ -13,6 +13,7 @@ from workbench.demo.findings import Findings
 from workbench.demo.line_chart import line_chart
 from workbench.demo.steps import StepRecord
 from workbench.query import table_rows
+from workbench.training.evaluation import Evaluation
 
 TEMPLATE = "report.html.j2"
 LOSS_COLOUR, DICE_COLOUR = "#1f6f8b", "#1d7a4c"
@@ -54,6 +55,7 @@ def render_report(findings: Findings, steps: Sequence[StepRecord]) -> str:
         lstrip_blocks=True,
     )
     training = findings.training
+    curve = training.curve.validation.get("val_mean_dice", ()) if training else ()
     catalog = findings.catalog
     reports = (findings.ingest, findings.label_ingest, findings.arrival_ingest)
     ingests = [one for one in reports if one is not None]
@@ -66,21 +68,35 @@ def render_report(findings: Findings, steps: Sequence[StepRecord]) -> str:
         catalog_rows=table_rows(catalog) if catalog else [],
         image_sets=[image_set for one in ingests for image_set in one.image_sets],
         holds={identity: name for name, identity in findings.image_sets.items()},
-        training_cases=(
-            sum(case.split == "train" for case in findings.dataset.manifest.cases) if findings.dataset else 0
-        ),
+        training_cases=len(findings.dataset.manifest.split("train")) if findings.dataset else 0,
         loss_chart=line_chart(training.curve.train_loss, label="training loss", colour=LOSS_COLOUR)
         if training
         else "",
         dice_chart=line_chart(
-            training.curve.val_mean_dice,
-            label="mean Dice",
-            colour=DICE_COLOUR,
-            limit=(findings.minimum_dice, "gate"),
+            curve, label="mean Dice", colour=DICE_COLOUR, limit=(findings.minimum_dice, "gate")
         )
-        if training
+        if curve
         else "",
+        evaluated_on=_evaluated_on(training.evaluation) if training and training.evaluation else "",
     )
+
+
+def _evaluated_on(evaluation: Evaluation) -> str:
+    """Who the pipeline measured the model on, as honestly as the evaluation says it."""
+    count = evaluation.patients
+    people = (
+        f"the {evaluation.split} cases"
+        if count is None
+        else "1 patient"
+        if count == 1
+        else f"{count} patients"
+    )
+    known = {
+        True: ", held out: not seen in training",
+        False: ", SEEN IN TRAINING: this says nothing about new patients",
+        None: "",
+    }
+    return people + known[evaluation.held_out]
 
 
 def duration(seconds: float) -> str:

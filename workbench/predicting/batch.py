@@ -17,7 +17,7 @@ from typing import Any
 
 from healthimaging.manifest import Manifest
 from healthimaging.reference import ImageSetRef
-from workbench.catalog import series_rows
+from workbench.catalog import DERIVED_MODALITIES, series_rows
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed, QueryFailed, WorkbenchError
 from workbench.import_report import split_s3_uri
@@ -34,9 +34,6 @@ BATCH_TIMEOUT_SECONDS = 5 * 24 * 3600.0
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 THREADS = 16
 """Requests that are written, and answers that are read, at a time."""
-NOT_INPUTS = frozenset({"SEG", "SR", "DOC", "KO", "PR", "OT"})
-"""Modalities of what is said about images, and of secondary captures (OT), the runtime's snapshots among
-them. Rows of a query that have them are passed over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +240,7 @@ def images_of_query(deployment: Deployment, sql: str) -> tuple[ImageSetRef, ...]
             datastore_id=row.datastore_id, image_set_id=row.image_set_id, version_id=str(row.version_id)
         ): None
         for row in rows
-        if row.is_primary and row.modality not in NOT_INPUTS
+        if row.is_primary and row.modality not in DERIVED_MODALITIES
     }
     if not images:
         raise QueryFailed(

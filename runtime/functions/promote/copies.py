@@ -1,10 +1,10 @@
 """Copies of a model and its evaluation, as they were when the package was registered.
 
 A package names both by address, and an object can be overwritten. So neither may be younger than the
-package. The evaluation names the weights that were measured by their SHA-256
-(training/evaluation/evaluate.py): the weights inside the copied archive have to be these. It does not name
-the archive's other files (configurations, scripts), for which the date alone speaks; S3 dates an upload in
-parts from its beginning.
+package. The evaluation names what was measured by its SHA-256 (training/evaluation/document.py): the archive
+as a whole, and the weights in it. What was copied has to be these. An evaluation of the first version names
+the weights only: for the archive's other files (configurations, scripts) the date alone speaks then; S3 dates
+an upload in parts from its beginning.
 """
 
 from __future__ import annotations
@@ -60,17 +60,15 @@ def copy_evaluation(
         msg = f"The evaluation has {answer['ContentLength']} bytes"
         raise UnsupportedPackageError(msg)
     content = answer["Body"].read()
-    try:
-        evaluation = json.loads(content)
-        weights = evaluation["weights"]
-    except (ValueError, TypeError, KeyError) as error:
-        msg = "The evaluation does not say which weights it is about"
-        raise UnsupportedPackageError(msg) from error
-    if not isinstance(weights, dict) or not weights:
-        msg = "The evaluation does not say which weights it is about"
-        raise UnsupportedPackageError(msg)
+    evaluation = _evaluation(content)
     s3.put_object(Bucket=target.bucket, Key=target.key, Body=content, ContentType="application/json")
-    return dict(evaluation)
+    return evaluation
+
+
+def archive_of(evaluation: Mapping[str, Any]) -> str | None:
+    """SHA-256 of the archive that was measured; None where the evaluation does not name it."""
+    archive = evaluation.get("modelArchive")
+    return str(archive["sha256"]) if archive else None
 
 
 def copy_model(
@@ -81,15 +79,25 @@ def copy_model(
     owner: str,
     registered: datetime,
     weights: Mapping[str, str],
+    sha256: str | None,
 ) -> str:
     """Copy the model's archive; returns its SHA-256.
 
     It is streamed: a function has little memory, and a copy inside S3 says nothing of the content. The copy
     is then read again, so that what is compared is what is stored.
 
+    Args:
+        s3: boto3 client.
+        source: The archive.
+        target: The copy.
+        owner: Account that the source belongs to.
+        registered: When the package was.
+        weights: SHA-256 of the weights that were measured, by file name.
+        sha256: Of the archive that was measured; None where the evaluation does not name it.
+
     Raises:
-        DifferentModelError: The model is younger than the package, which was `registered` then, the copy is
-            not equal, or its weights are not those of the evaluation.
+        DifferentModelError: The model is younger than the package, or the copy is not equal to it or not what
+            was measured.
     """
     answer = _registered_object(s3, source, owner=owner, registered=registered)
     original = _Hashing(answer["Body"])
@@ -103,10 +111,27 @@ def copy_model(
     if copied.sha256 != original.sha256:
         msg = f"{target.uri} is not equal to {source.uri}"
         raise DifferentModelError(msg)
+    if sha256 is not None and copied.sha256 != sha256:
+        msg = f"{source.uri} is not the archive that was evaluated"
+        raise DifferentModelError(msg)
     if found != dict(weights):
         msg = f"The weights in {source.uri} are not those that were evaluated"
         raise DifferentModelError(msg)
     return original.sha256
+
+
+def _evaluation(content: bytes) -> dict[str, Any]:
+    try:
+        evaluation = json.loads(content)
+        weights = evaluation["weights"]
+        archive_of(evaluation)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        msg = "The evaluation does not say which weights it is about"
+        raise UnsupportedPackageError(msg) from error
+    if not isinstance(weights, dict) or not weights:
+        msg = "The evaluation does not say which weights it is about"
+        raise UnsupportedPackageError(msg)
+    return dict(evaluation)
 
 
 def _registered_object(s3: Any, source: S3Object, *, owner: str, registered: datetime) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from runtime.functions.promote.copies import copy_evaluation, copy_model
+from runtime.functions.promote.copies import archive_of, copy_evaluation, copy_model
 from runtime.functions.promote.errors import MalformedEventError, PromotionError
 from runtime.functions.promote.package import (
     S3Object,
@@ -117,7 +117,13 @@ def promote(arn: str, *, settings: Settings, sagemaker: Any, s3: Any) -> str | N
     owner, registered = settings.source_account, package["CreationTime"]
     measured = copy_evaluation(s3, evaluation_of(package), evaluation, owner=owner, registered=registered)
     sha256 = copy_model(
-        s3, model_of(package), model, owner=owner, registered=registered, weights=measured["weights"]
+        s3,
+        model_of(package),
+        model,
+        owner=owner,
+        registered=registered,
+        weights=measured["weights"],
+        sha256=archive_of(measured),
     )
     request = candidate(
         package, source=source, settings=settings, model=model, evaluation=evaluation, sha256=sha256
