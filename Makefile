@@ -47,9 +47,9 @@ test: environments ## all tests
 	$(PLATFORM_PYTHON) -m pytest $(ACCEPTANCE_TESTS) $(PYTEST) > build/test/acceptance.log 2>&1 & acceptance=$$!; trap "kill $$acceptance" INT TERM; \
 	echo "Meanwhile the acceptance tests on deployed stacks: build/test/acceptance.log"; \
 	$(PLATFORM_PYTHON) -m pytest -n 2 --dist loadfile $(PLATFORM_TESTS) $(PYTEST) || status=1; \
+	$(MODELS_PYTHON) -m pytest -n 2 --dist loadfile $(MODELS_TESTS) $(PYTEST) || status=1; \
 	wait $$acceptance || status=1; \
 	cat build/test/acceptance.log; \
-	$(MODELS_PYTHON) -m pytest -n 2 --dist loadfile $(MODELS_TESTS) $(PYTEST) || status=1; \
 	exit $$status
 
 lint: environments ## ruff, hadolint, mypy --strict

@@ -224,7 +224,10 @@ def _memory(
 
 
 def _preparation(report: Report, manifest: Path, endpoint_url: str, folder: Path) -> None:
-    """Rows of what a volume costs before the random transforms."""
+    """Rows of what a volume costs before the random transforms.
+
+    Without a check: beside a local cloud that shares the cores, two medians may change places by chance.
+    """
     with LOG.open("ab") as errors:
         answer = subprocess.run(
             [
@@ -246,12 +249,6 @@ def _preparation(report: Report, manifest: Path, endpoint_url: str, folder: Path
         ("from the cache", found["coarse"]["cached"]),
     ):
         report.row(title, way=way, seconds=seconds, times=found["whole"]["prepared"] / seconds)
-    report.check(
-        "half resolution is prepared in less time than the whole",
-        wanted="less",
-        got=round(found["coarse"]["prepared"] / found["whole"]["prepared"], 2),
-        ok=found["coarse"]["prepared"] < found["whole"]["prepared"],
-    )
 
 
 def _ranks(report: Report, manifest: Manifest, *, endpoint_url: str, folder: Path) -> None:

@@ -587,8 +587,8 @@ def _promotion(platform: Platform) -> Iterator[Acknowledgement]:
         return
     promoter = "promotion/Candidates/Workload/Policy/Resource"
     there = intake.before.aws
-    for prefix in ("training", "evaluation", "promoted"):
-        yield _wildcard(promoter, lent_objects(intake.before, f"{prefix}/"), _LENT)
+    for pattern in ("training/*", "evaluation/*/evaluation.json", "promoted/*"):
+        yield _wildcard(promoter, lent_objects(intake.before, pattern), _LENT)
     yield _wildcard(promoter, f"arn:aws:kms:{there.region}:{there.account}:key/*", _LENT)
     for group_there, group_here in intake.groups.items():
         for account, group in ((there.account, group_there), (aws.account, group_here)):

@@ -17,8 +17,8 @@ from training.job.cluster import launched_already
 from training.job.contract import EvaluationJob, TrainingJob, base_directory
 from training.job.failure import describe_failure, write_failure
 from training.job.gpu import adopt_compatibility, require_usable_gpu
-from training.job.launch import RANK_PROGRAM, launch
-from training.stopping import StoppedError, StopRequest
+from training.job.launch import RANK_PROGRAM, die_with_parent, launch
+from training.stopping import STOP_FILE, StoppedError, StopRequest
 
 if TYPE_CHECKING:
     from training.data.cases import CaseReader
@@ -53,6 +53,9 @@ def main(
         return 2
     # Before the libraries are imported, which takes seconds: a job may be stopped in them.
     stop = StopRequest.of_process()
+    if STOP_FILE in os.environ:
+        # One of the ranks that `launch` started: torchrun does not see to it that they end with it.
+        die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
     # Both describe every epoch and run at level INFO.
     logging.getLogger("ignite").setLevel(logging.WARNING)

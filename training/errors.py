@@ -39,5 +39,9 @@ class EvaluationError(TrainingError):
     """The model cannot be evaluated, or the result would be no number."""
 
 
+class RankError(TrainingError):
+    """A rank of the training ended without saying why, most likely for lack of memory, or is out of reach."""
+
+
 class BaselineError(TrainingError):
     """The approved model, with which a new one is to be compared, cannot be found, verified or measured."""

@@ -9,12 +9,16 @@ from aws_cdk import aws_s3 as s3
 
 from infra.data.buckets import EVALUATION, PROMOTED, TRAINING
 
+LENT = (f"{TRAINING}*", f"{EVALUATION}*/evaluation.json", f"{PROMOTED}*")
+"""Objects of the model bucket. Of an evaluation its numbers only: report and pictures show patients."""
+
 
 def lend_models(*, role_arn: str, bucket: s3.Bucket, key: kms.Key) -> None:
     """Let one role of another account read models and evaluations, and decrypt them on the way out of S3.
 
     The account is the principal and the role a condition, because a policy must not depend on whether the
-    role exists yet (infra/promotion/neighbours.py). Manifests stay: they name image sets.
+    role exists yet (infra/promotion/neighbours.py). Manifests stay, and the pictures of an
+    evaluation: both are about patients.
     """
     account = iam.AccountPrincipal(role_arn.split(":")[4])
     only_the_role = {"ArnEquals": {"aws:PrincipalArn": role_arn}}
@@ -23,7 +27,7 @@ def lend_models(*, role_arn: str, bucket: s3.Bucket, key: kms.Key) -> None:
             sid="LendModels",
             principals=[account],
             actions=["s3:GetObject"],
-            resources=[bucket.arn_for_objects(f"{prefix}*") for prefix in (TRAINING, EVALUATION, PROMOTED)],
+            resources=[bucket.arn_for_objects(pattern) for pattern in LENT],
             conditions=only_the_role,
         )
     )

@@ -15,7 +15,8 @@ from constructs import Construct
 
 from infra.assets.function_code import ARCHITECTURE, RUNTIME, function_code
 from infra.assets.images import Image
-from infra.data.buckets import EVALUATION, PROMOTED, TRAINING, Buckets
+from infra.data.buckets import PROMOTED, Buckets
+from infra.data.model_reader import LENT
 from infra.environment import Environment
 from infra.event_queue import event_queue
 from infra.function_log import function_log
@@ -163,7 +164,7 @@ class Intake(Construct):
             ),
             allow(
                 "s3:GetObject",
-                on=[lent_objects(self.before, prefix) for prefix in (TRAINING, EVALUATION, PROMOTED)],
+                on=[lent_objects(self.before, pattern) for pattern in LENT],
                 when={"StringEquals": {"aws:ResourceAccount": account}},
             ),
             allow(
@@ -193,8 +194,8 @@ class Intake(Construct):
         ]
 
 
-def lent_objects(environment: Environment, prefix: str) -> str:
+def lent_objects(environment: Environment, pattern: str) -> str:
     """Objects in the buckets of an environment's data stack, as far as another account knows their names:
     CloudFormation begins them with the first 24 characters of the stack's name.
     """
-    return f"arn:aws:s3:::{f'monai-{environment.name}-data'[:24]}*/{prefix}*"
+    return f"arn:aws:s3:::{f'monai-{environment.name}-data'[:24]}*/{pattern}"

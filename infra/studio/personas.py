@@ -101,7 +101,10 @@ def data_scientist(around: Surroundings) -> list[iam.PolicyStatement]:
 
 
 def model_reviewer(around: Surroundings) -> list[iam.PolicyStatement]:
-    """Read what a model was trained on and how well it did, and approve it. No images."""
+    """Read what a model was trained on and how well it did, with pictures of its worst cases, and approve it.
+
+    No image sets. But a score alone does not say where a model fails: a report shows planes of the worst.
+    """
     return [
         around.read_outputs("training"),
         *read_packages(around.stack, groups=around.tasks),
@@ -203,10 +206,16 @@ def _train(around: Surroundings) -> list[iam.PolicyStatement]:
     pipelines = [around.arn("sagemaker", "pipeline", task) for task in around.tasks]
     return [
         # Starting passes no role: each pipeline brings its own.
-        allow("sagemaker:DescribePipeline", "sagemaker:StartPipelineExecution", on=pipelines),
+        allow(
+            "sagemaker:DescribePipeline",
+            "sagemaker:ListPipelineExecutions",
+            "sagemaker:StartPipelineExecution",
+            on=pipelines,
+        ),
         allow(
             "sagemaker:DescribePipelineExecution",
             "sagemaker:ListPipelineExecutionSteps",
+            "sagemaker:ListPipelineParametersForExecution",
             "sagemaker:StopPipelineExecution",
             on=[f"{pipeline}/execution/*" for pipeline in pipelines],
         ),

@@ -22,7 +22,9 @@ from workbench.predicting.batch import predict_batch
 from workbench.predicting.predict import predict
 from workbench.query import query
 from workbench.show import show
+from workbench.training.execution import execution_parameters
 from workbench.training.pipeline import read_pipeline
+from workbench.training.running import running_execution
 
 SCIENTIST = "studio/DataScientist"
 REVIEWER = "studio/ModelReviewer"
@@ -59,7 +61,7 @@ def look_at_images(world: RoleWorld) -> None:
 
 
 def start_training(world: RoleWorld) -> None:
-    """What `monai-aws train` calls: read the pipeline, start, watch, read the log, and stop"""
+    """What `monai-aws train` calls: read the pipeline, start, find it running, watch, and stop"""
     person = world.as_persona(SCIENTIST)
     sagemaker = person.session.client("sagemaker")
     pipeline = read_pipeline(person, person.task(ROLE_TASK))
@@ -67,12 +69,19 @@ def start_training(world: RoleWorld) -> None:
     values = {"ManifestUri": world.manifest_uri, "Run": uuid.uuid4().hex[:12]}
     arn = sagemaker.start_pipeline_execution(
         PipelineName=pipeline.name,
+        PipelineExecutionDisplayName=values["Run"],
         PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
         ClientRequestToken=uuid.uuid4().hex,
     )["PipelineExecutionArn"]
     try:
         sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
         sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+        told: list[str] = []
+        task = person.task(ROLE_TASK)
+        if running_execution(person, task, values["Run"], progress=told.append) != arn:
+            raise StepFailed(f"the running training is not found: {told}")
+        if execution_parameters(person, arn)["Run"] != values["Run"]:
+            raise StepFailed("it runs with other parameters")
         sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=uuid.uuid4().hex)
     except Exception:
         world.client("sagemaker").stop_pipeline_execution(

@@ -286,6 +286,8 @@ ROLES: dict[str, Role] = {
             "sagemaker:DescribePipeline",
             "sagemaker:DescribePipelineExecution",
             "sagemaker:ListPipelineExecutionSteps",
+            "sagemaker:ListPipelineExecutions",
+            "sagemaker:ListPipelineParametersForExecution",
             "sagemaker:StartPipelineExecution",
             "sagemaker:StopPipelineExecution",
         )

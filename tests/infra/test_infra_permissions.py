@@ -69,7 +69,8 @@ PERSONAS = {
         "s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:ListBucket", "s3:PutObject",
         "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages",
         "sagemaker:DescribePipeline",
-        "sagemaker:DescribePipelineExecution", "sagemaker:ListPipelineExecutionSteps",
+        "sagemaker:DescribePipelineExecution", "sagemaker:ListPipelineExecutions",
+        "sagemaker:ListPipelineExecutionSteps", "sagemaker:ListPipelineParametersForExecution",
         "sagemaker:StartPipelineExecution", "sagemaker:StopPipelineExecution",
     },
     "model-reviewer": {

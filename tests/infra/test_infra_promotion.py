@@ -130,7 +130,7 @@ def test_one_role_of_the_next_account_reads_models_and_nothing_else(
     assert statement["Action"] == "s3:GetObject"
     assert statement["Condition"] == reader(other, after)
     prefixes = [arn["Fn::Join"][1][1] for arn in statement["Resource"]]
-    assert sorted(prefixes) == ["/evaluation/*", "/promoted/*", "/training/*"]
+    assert sorted(prefixes) == ["/evaluation/*/evaluation.json", "/promoted/*", "/training/*"]
 
     keys = [key["Properties"]["KeyPolicy"] for _, key in assembly.resources("AWS::KMS::Key")]
     (statement,) = [found for key in keys for found in statements_by_sid(key, "LendModels")]
@@ -180,8 +180,8 @@ def test_what_the_function_may(
         if statement["Action"] == "s3:GetObject":
             assert statement["Condition"] == {"StringEquals": {"aws:ResourceAccount": account}}
             assert statement["Resource"] == [
-                f"arn:aws:s3:::monai-{before}-data*/{prefix}/*"
-                for prefix in ("evaluation", "promoted", "training")
+                f"arn:aws:s3:::monai-{before}-data*/{pattern}"
+                for pattern in ("evaluation/*/evaluation.json", "promoted/*", "training/*")
             ]
         elif f":{account}:" in mentioned:
             assert statement["Action"] in ("sagemaker:DescribeModelPackage", "kms:Decrypt")
@@ -662,5 +662,5 @@ def test_the_next_environments_rule_takes_what_the_rule_before_sends(
 
 def test_long_stack_names_are_cut_where_cloudformation_cuts_them() -> None:
     long = load_environment("dev").model_copy(update={"name": "development-of-radiology"})
-    assert lent_objects(long, "training/") == "arn:aws:s3:::monai-development-of-rad*/training/*"
-    assert lent_objects(load_environment("dev"), "training/") == "arn:aws:s3:::monai-dev-data*/training/*"
+    assert lent_objects(long, "training/*") == "arn:aws:s3:::monai-development-of-rad*/training/*"
+    assert lent_objects(load_environment("dev"), "training/*") == "arn:aws:s3:::monai-dev-data*/training/*"

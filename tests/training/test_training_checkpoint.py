@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -55,15 +57,24 @@ def test_another_trainings_are_refused(tmp_path: Path) -> None:
 def test_a_write_that_was_cut_off_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / "step-00000005.partial").write_bytes(b"half")
     assert saved(tmp_path).load_newest() is None
-    assert not list(tmp_path.iterdir())
+    saved(tmp_path, 6)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000006.pt"]
 
 
-def test_the_best_is_kept_apart(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     checkpoints = saved(tmp_path, 5)
-    checkpoints.save_best(3, {"network": {}})
-    best = checkpoints.load_best()
-    assert best is not None
-    assert best["step"] == 3
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert checkpoints.save(10, {"network": {}}) is None
+    assert "step-00000010.pt cannot be written (No space left on device)" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000005.pt"]
     state = checkpoints.load_newest()
     assert state is not None
     assert state["step"] == 5
+    assert checkpoints.save(15, {"network": {}}) is not None

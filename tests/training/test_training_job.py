@@ -7,17 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from training_phantoms import lay_out_training
 
 from training.__main__ import main
 from training.errors import DataError, JobConfigurationError
-from training.job.contract import (
-    FAILURE_CHARACTERS,
-    EvaluationJob,
-    Hyperparameters,
-    TrainingJob,
-    describe_failure,
-)
+from training.job.cluster import launched_already
+from training.job.contract import EvaluationJob, TrainingJob
+from training.job.failure import FAILURE_CHARACTERS, describe_failure, write_failure
+from training.job.gpu import compatibility_path, require_usable_gpu
+from training.job.hyperparameters import Hyperparameters
 
 
 def test_hyperparameters_are_strings() -> None:
@@ -70,12 +69,89 @@ def test_sm_variables_win_over_files(tmp_path: Path) -> None:
     assert job.model_dir == tmp_path / "elsewhere"
 
 
-def test_several_hosts_are_refused(tmp_path: Path) -> None:
+def test_hosts_are_ranked_by_name_and_agree_on_a_port(tmp_path: Path) -> None:
+    lay_out_training(tmp_path, {"train": ["chest-1"]}, processes_per_host=2)
+    resources = {
+        "current_host": "algo-2",
+        "hosts": ["algo-2", "algo-1"],
+        "network_interface_name": "eth0",
+    }
+    (tmp_path / "input" / "config" / "resourceconfig.json").write_text(json.dumps(resources))
+    environ = {"SAGEMAKER_BASE_DIR": str(tmp_path)}
+    second = TrainingJob.from_environment(environ).cluster
+    assert second.hosts == ("algo-1", "algo-2")
+    assert (second.node_rank, second.world_size, second.network_interface) == (1, 4, "eth0")
+    first = TrainingJob.from_environment({**environ, "SM_CURRENT_HOST": "algo-1"}).cluster
+    assert first.node_rank == 0
+    assert first.master_port("job") == second.master_port("job") != second.master_port("another")
+
+
+def test_sm_variables_say_hosts_and_gpus(tmp_path: Path) -> None:
     lay_out_training(tmp_path, {"train": ["chest-1"]})
-    hosts = {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}
-    (tmp_path / "input" / "config" / "resourceconfig.json").write_text(json.dumps(hosts))
-    with pytest.raises(JobConfigurationError, match="2 hosts"):
-        TrainingJob.from_environment({"SAGEMAKER_BASE_DIR": str(tmp_path)})
+    environ = {
+        "SAGEMAKER_BASE_DIR": str(tmp_path),
+        "SM_HOSTS": '["algo-1", "algo-2"]',
+        "SM_CURRENT_HOST": "algo-2",
+        "SM_NUM_GPUS": "4",
+    }
+    assert TrainingJob.from_environment(environ).cluster.world_size == 8
+    with pytest.raises(JobConfigurationError, match="this one is algo-9"):
+        TrainingJob.from_environment({**environ, "SM_CURRENT_HOST": "algo-9"})
+    with pytest.raises(JobConfigurationError, match="SM_HOSTS"):
+        TrainingJob.from_environment({**environ, "SM_HOSTS": "algo-1"})
+
+
+def test_the_sdks_torchrun_is_recognised() -> None:
+    assert launched_already({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    assert not launched_already({"WORLD_SIZE": "2"})
+
+
+def test_what_cannot_be_combined_or_read_is_told() -> None:
+    with pytest.raises(JobConfigurationError) as caught:
+        Hyperparameters.from_strings(
+            {"max_steps": "1", "max_epochs": "1", "overrides": "[1]", "amp": "yes", "cache_gib": "nan"}
+            | {"deterministic": "maybe", "cache_folder": "here"}
+        )
+    for part in ("give one", "a JSON object", "auto, on, off", "GiB", "true, false", "absolute path"):
+        assert part in str(caught.value)
+
+
+def test_values_are_read_again_as_they_were_recorded() -> None:
+    read = Hyperparameters.from_strings(
+        {"overrides": '{"network_def#norm": "instance"}', "deterministic": "True", "cache_gib": "0.5"}
+        | {"cache_folder": "/tmp/cache", "max_epochs": "2"}
+    )
+    assert read.overrides == {"network_def#norm": "instance"}
+    assert read.deterministic
+    assert Hyperparameters.from_strings(read.as_strings()) == read
+
+
+def test_the_first_failure_is_the_jobs(tmp_path: Path) -> None:
+    for text in ("the reason", "what followed from it"):
+        write_failure(text, file=tmp_path / "output" / "failure")
+    assert (tmp_path / "output" / "failure").read_text() == "the reason"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of this machine can be used")
+def test_a_gpu_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    device = tmp_path / "nvidiactl"
+    require_usable_gpu(device=device)
+    device.touch()
+    with pytest.raises(JobConfigurationError, match="GPU base image"):
+        require_usable_gpu(device=device)
+
+
+def test_only_an_older_driver_needs_the_compatibility_library(tmp_path: Path) -> None:
+    folder, driver = tmp_path / "compat", tmp_path / "version"
+    assert compatibility_path({}, folder=folder, driver=driver) is None
+    folder.mkdir()
+    (folder / "libcuda.so.1").symlink_to("libcuda.so.580.65.06")
+    told = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\nGCC version: 12.3.0\n"
+    driver.write_text(told.format("570.172.08"))
+    path = compatibility_path({"LD_LIBRARY_PATH": "/lib/x"}, folder=folder, driver=driver)
+    assert path == f"{folder}:/lib/x"
+    driver.write_text(told.format("590.10.01"))
+    assert compatibility_path({}, folder=folder, driver=driver) is None
 
 
 @pytest.mark.parametrize("names", [(), ("a.json", "b.json")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,12 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from training_jobs import PROGRAM, Finished, run_main
-from training_phantoms import environment, lay_out_training
+from training_phantoms import SMALL, environment, lay_out_training
 
 from healthimaging.manifest import Split
 from training.errors import DivergenceError
-from training.loop.train import TrainingLoop
+from training.loop.loop import TrainingLoop
+from training.loop.ranks import Ranks
 
 LOSS = re.compile(r"train_loss=([0-9.eE+-]+)")
 DICE = re.compile(r"val_mean_dice=([0-9.eE+-]+)")
@@ -141,9 +143,116 @@ def test_sigterm_leaves_a_checkpoint_that_is_continued_to_the_same_weights(
 def test_a_validation_that_is_no_number_names_no_best_weights() -> None:
     state = SimpleNamespace(metrics={"val_mean_dice": float("nan")}, key_metric_name="val_mean_dice")
     loop = TrainingLoop.__new__(TrainingLoop)
+    loop._ranks = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
     loop._evaluator, loop._best = SimpleNamespace(run=lambda: None, state=state), None
     with pytest.raises(DivergenceError, match="val_mean_dice is nan at step 3"):
         loop._validate(3)
+
+
+THREE: dict[Split, list[str]] = {"train": ["chest-1", "chest-2", "chest-3"], "validation": ["chest-4"]}
+"""An epoch of three steps."""
+
+HALVED_EVERY_EPOCH: dict[str, object] = {
+    "lr_scheduler": {
+        "_target_": "torch.optim.lr_scheduler.StepLR",
+        "optimizer": "@optimizer",
+        "step_size": 1,
+        "gamma": 0.5,
+    },
+    "train#handlers": [
+        {"_target_": "LrScheduleHandler", "lr_scheduler": "@lr_scheduler", "print_lr": False},
+    ],
+}
+
+
+@pytest.mark.parametrize("schedule", ["steps", "epochs"])
+@pytest.mark.parametrize("every", [3, 4])
+def test_a_resumed_training_ends_as_an_undisturbed_one(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    every: int,
+    schedule: str,
+) -> None:
+    """From a checkpoint at the end of an epoch and from one within; the newest is torn."""
+    caplog.set_level("INFO", logger="training")
+    overrides = {**SMALL, **(HALVED_EVERY_EPOCH if schedule == "epochs" else {})}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    settings = {"max_steps": 9, "checkpoint_every": every, "validate_every": every, "patience": 5}
+    for base in (whole, resumed):
+        lay_out_training(base, THREE, overrides=overrides, **settings)
+    assert run_main("train", whole) == 0
+    undisturbed = capsys.readouterr().out
+    shutil.copytree(whole / "checkpoints", resumed / "checkpoints")
+    before, newest = sorted((resumed / "checkpoints").glob("step-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:2000])
+    assert run_main("train", resumed) == 0
+    assert f"{newest.name} is damaged" in caplog.text
+    assert f"resumed after step {int(before.stem.partition('-')[2])}" in caplog.text
+    lines = capsys.readouterr().out
+    for pattern in (LOSS, DICE):
+        assert pattern.findall(lines)[-1] == pattern.findall(undisturbed)[-1]
+    ours, theirs = (torch.load(base / "checkpoints" / newest.name) for base in (resumed, whole))
+    assert ours["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
+    assert ours["best"]["step"] == theirs["best"]["step"]
+    for name, weights in theirs["network"].items():
+        torch.testing.assert_close(ours["network"][name], weights, rtol=0, atol=0)
+    if schedule == "epochs":
+        # Three epochs, each with its half.
+        assert theirs["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.005 / 8)
+
+
+def test_a_killed_training_is_continued_to_the_same_weights(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for base in (killed, whole):
+        lay_out_training(base, THREE, overrides=SMALL, max_steps=40, checkpoint_every=2)
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM), "train"],
+        env=environment(killed),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "checkpoint step-00000004.pt" in line:
+                break
+        process.kill()
+    assert not (killed / "model" / "models").exists()
+    for base in (killed, whole):
+        assert run_main("train", base) == 0
+    ours, theirs = (
+        torch.load(base / "model" / "models" / "model.pt", weights_only=True) for base in (killed, whole)
+    )
+    for name, weights in theirs.items():
+        torch.testing.assert_close(ours[name], weights, rtol=0, atol=0)
+
+
+def test_training_ends_when_nothing_gets_better(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="training")
+    standing = {**SMALL, "learning_rate": 1e-12}
+    lay_out_training(tmp_path, THREE, overrides=standing, max_steps=9, validate_every=1, patience=2)
+    assert run_main("train", tmp_path) == 0
+    assert "no better validation for 2 times" in caplog.text
+    provenance = json.loads((tmp_path / "model" / "provenance.json").read_text())
+    assert provenance["steps"] == 3
+    assert provenance["stepOfWeights"] == 1
+
+
+def test_one_patient_is_trained_on_and_not_validated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lay_out_training(tmp_path, {"train": ["chest-1"]}, overrides=SMALL, max_epochs=3, deterministic="true")
+    try:
+        assert run_main("train", tmp_path) == 0
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert "the manifest has no validation case" in caplog.text
+    printed = capsys.readouterr().out
+    assert "step=3 train_loss=" in printed
+    assert "val_mean_dice" not in printed
+    assert "step=3 input_wait_share=" in printed
+    assert len(re.findall(r"^epoch=\d seconds=\S+ input_wait_seconds=\S+$", printed, re.MULTILINE)) == 3
 
 
 def test_another_trainings_checkpoint_is_refused(trained: Finished, tmp_path: Path) -> None:

@@ -27,6 +27,16 @@ SHAPE = (40, 40, 20)
 SPACING = (8.0, 8.0, 10.0)
 """mm, in the order of `SHAPE`"""
 
+SMALL: Mapping[str, object] = {
+    "network_def#channels": [4, 8],
+    "network_def#strides": [2],
+    "patch_size": [32, 32, 16],
+    # Batch statistics would depend on how many ranks share a step.
+    "network_def#norm": "instance",
+    "loss#batch": False,
+}
+"""Overrides of `ct_segmentation` that make its steps short, and the same for any number of ranks."""
+
 
 def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A body of soft tissue in air with two lungs: HU and mask, both (columns, rows, slices)."""
@@ -106,7 +116,10 @@ def lay_out_training(
     """What SageMaker puts below /opt/ml before a training container starts."""
     config = base / "input" / "config"
     config.mkdir(parents=True, exist_ok=True)
-    values = {name: str(value) for name, value in hyperparameters.items()}
+    values = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in hyperparameters.items()
+    }
     (config / "hyperparameters.json").write_text(json.dumps(values))
     resources = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}
     (config / "resourceconfig.json").write_text(json.dumps(resources))

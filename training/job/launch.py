@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.errors import TrainingError
+from training.errors import RankError
 from training.job.cluster import Cluster
 from training.stopping import STOP_FILE, StopRequest
 
@@ -34,10 +34,6 @@ RANK_PROGRAM = ("-m", "training")
 """What Python runs for each rank; it finds by torchrun's variables that it is one."""
 
 
-class RanksFailedError(TrainingError):
-    """Ranks ended without saying why: most likely the machine had no memory left, and killed one."""
-
-
 def launch(
     cluster: Cluster, *, job_name: str, stop: StopRequest, program: Sequence[str] = RANK_PROGRAM
 ) -> None:
@@ -50,7 +46,7 @@ def launch(
         program: Arguments of Python that run one rank.
 
     Raises:
-        RanksFailedError: A rank failed. One that could has written why into the failure file.
+        RankError: A rank failed. One that could has written why into the failure file.
     """
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         stop_file = Path(folder) / "stop"
@@ -75,7 +71,7 @@ def launch(
             "If the log does not say why, the machine may have run out of memory: take fewer workers, a "
             "smaller batch_size, or a larger instance type"
         )
-        raise RanksFailedError(msg)
+        raise RankError(msg)
 
 
 def die_with_parent() -> None:

@@ -93,13 +93,14 @@ class TrainingLoop:
         self._without_better = 0
         self._to_validate = False
         self._finished = False
-        self._stopping = False
+        self._stopping = self._asked_to_stop = False
         self._epoch_began = time.perf_counter()
         self.last_step = 0
         self.step_of_weights = 0
         self._trainer.add_event_handler(Events.STARTED, self._start)
         self._trainer.add_event_handler(Events.ITERATION_STARTED, lambda engine: self._begin_micro())
         self._trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_micro)
+        # Added last: schedules of the bundle that count epochs have done their step by then.
         self._trainer.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
         self._scaler_state: Any = None
         self._resume()
@@ -156,7 +157,10 @@ class TrainingLoop:
             )
             raise DivergenceError(msg)
         self._losses.append(loss)
-        self._after_step(engine, step, asked_to_stop=asked)
+        self._asked_to_stop = asked
+        # The last step of an epoch is over when the epoch is: what a checkpoint holds must have all of it.
+        if engine.state.iteration % engine.state.epoch_length:
+            self._after_step(engine, step, asked_to_stop=asked)
 
     def _after_step(self, engine: Engine, step: int, *, asked_to_stop: bool) -> None:
         self.last_step = step
@@ -189,7 +193,10 @@ class TrainingLoop:
             waited = self._clock.epoch_waited
             told = f"seconds={seconds:.2f} input_wait_seconds={waited:.3f}"
             print(f"epoch={engine.state.epoch} {told}", flush=True)
-        self._epoch_began, self._clock.epoch_waited = time.perf_counter(), 0.0
+        self._clock.epoch_waited = 0.0
+        step = engine.state.iteration // self._accumulate
+        self._after_step(engine, step, asked_to_stop=self._asked_to_stop)
+        self._epoch_began = time.perf_counter()
 
     def _validate(self, step: int) -> None:
         self._evaluator.run()

@@ -12,6 +12,7 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 
+from training.errors import RankError
 from training.job.cluster import launched_already
 
 
@@ -55,7 +56,11 @@ class Ranks:
 
 @contextmanager
 def open_ranks(environ: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
-    """Joins the other ranks where torchrun has started this process as one of several."""
+    """Joins the other ranks where torchrun has started this process as one of several.
+
+    Raises:
+        RankError: Another rank is gone.
+    """
     has_gpu = torch.cuda.is_available()
     if not launched_already(environ) or environ["WORLD_SIZE"] == "1":
         yield Ranks(rank=0, world_size=1, device=torch.device("cuda:0" if has_gpu else "cpu"))
@@ -75,5 +80,15 @@ def open_ranks(environ: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
             # Flags and states are on the CPU, where NCCL does not send.
             group=dist.new_group(backend="gloo"),
         )
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            msg = (
+                "Another rank of the training ended or cannot be reached any more. Where no rank says why, "
+                "its machine may have run out of memory: take fewer workers, a smaller batch_size, or a "
+                "larger instance type"
+            )
+            raise RankError(msg) from error
+        raise
+    # Not after an error: leaving is what the other ranks notice, and the failure that they would then report
+    # must not be written before the one that it comes from.
+    dist.destroy_process_group()

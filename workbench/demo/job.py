@@ -48,8 +48,8 @@ from workbench.training.train import train
 TASK = "lung-segmentation"
 
 TOLERANCE = 0.02
-"""How much worse than the model in use a demo's may be. A demo that is run again compares two trainings on one
-patient with each other, which differ by chance.
+"""How much worse than the model in use a demo's may be. A demo that is run again compares two trainings on
+one patient with each other, which differ by chance.
 """
 
 
