@@ -1,7 +1,8 @@
 """The `monai-aws` command.
 
 Exit codes: 0 the work is done, 1 it failed (standard error says why and what to do next), 2 the command was
-misspelt. With --json standard output is one JSON document, also for a failure: {"error": {...}}.
+misspelt, 130 Ctrl-C ended it (a training that is followed goes on, and standard error says how to come back).
+With --json standard output is one JSON document, also for a failure: {"error": {...}}; none after Ctrl-C.
 
 Without --env the environment is the one that MONAI_ENV names, and `local` where nothing does.
 """

@@ -73,6 +73,12 @@ def test_what_is_no_table_of_classes(content: bytes, words: str) -> None:
     assert caught.value.advice
 
 
+def test_a_table_without_a_header_line_is_refused_without_its_first_patient() -> None:
+    with pytest.raises(DatasetInvalid, match="begins with a line of data") as caught:
+        read_class_table(b"1.2,Doe^Jane,AD\n1.3,Roe^John,CN\n", source="t.csv")
+    assert "Doe" not in f"{caught.value.message} {caught.value.advice} {caught.value.details}"
+
+
 def test_a_table_lies_in_s3_too() -> None:
     s3 = FakeS3({"labels/t.csv": b"study_instance_uid,class\n1.2,AD\n1.3,CN\n"})
     table = open_class_table(deployment(s3=s3), "s3://labels/t.csv")

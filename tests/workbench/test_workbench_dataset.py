@@ -150,9 +150,10 @@ def test_one_patient_is_trained_on() -> None:
     assert split_patients(["a"], seed=0, validation=0.5) == {"a": "train"}
 
 
-def test_fractions_must_leave_patients() -> None:
+@pytest.mark.parametrize("validation", [0.5, -0.1, float("nan")])
+def test_fractions_must_leave_patients(validation: float) -> None:
     with pytest.raises(DatasetInvalid, match="nothing to train on"):
-        split_patients(["a", "b"], seed=0, validation=0.5, test=0.5)
+        split_patients(["a", "b"], seed=0, validation=validation, test=0.5)
 
 
 def test_default_sql_quotes_what_it_is_given() -> None:

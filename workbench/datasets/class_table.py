@@ -96,6 +96,11 @@ def read_class_table(
     if not numbered:
         raise DatasetInvalid(f"{source} is empty.", advice="It needs a header line and a line a study.")
     header = [cell.strip() for cell in numbered[0][1]]
+    if any(_UID.fullmatch(cell) for cell in header):
+        # Else the columns that a message lists would be a patient's.
+        raise DatasetInvalid(
+            f"{source} begins with a line of data.", advice="Give it a header line that names its columns."
+        )
     study = _column(header, study_column, STUDY_COLUMNS, source=source, option="--study-column")
     label = _column(header, class_column, CLASS_COLUMNS, source=source, option="--class-column")
     classes, warnings = _classes(numbered[1:], study=study, label=label, source=source)

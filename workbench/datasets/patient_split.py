@@ -48,7 +48,8 @@ def split_patients(
     Raises:
         DatasetInvalid: The fractions leave nothing to train on, or a fixed patient is not there.
     """
-    if min(validation, test) < 0 or validation + test >= 1:
+    # So that NaN, of which no comparison holds, is refused too.
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise DatasetInvalid(
             f"Fractions validation={validation} and test={test} leave nothing to train on.",
             advice="Give fractions of 0 or more whose sum is below 1.",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +19,22 @@ from workbench.errors import WorkbenchError
 RUN = "Run"
 """The parameter that names a training's checkpoints."""
 
+RUN_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}")
+"""It is also the execution's display name (PipelineExecutionName in SageMaker's API)."""
+
 LONGEST = 1024
 """Characters that SageMaker takes as the value of a parameter."""
 
-_READERS = {"Integer": int, "Float": float}
+
+def _finite(text: str) -> float:
+    """A number; nothing is at least NaN, and anything at least minus infinity."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {"Integer": int, "Float": _finite}
 """Types of parameters besides text."""
 
 
@@ -54,6 +68,8 @@ class Pipeline:
                 continue
             if len(value) > LONGEST:
                 problems.append(f"{name} has {len(value)} characters, more than {LONGEST}")
+            if name == RUN and not RUN_NAME.fullmatch(value):
+                problems.append(f"{name} is {value!r}, not letters, digits and hyphens in between")
             known = [str(one) for one in declared[name].get("EnumValues", ())]
             if known and value not in known:
                 problems.append(f"{name} is {value!r}, not one of {', '.join(known)}")

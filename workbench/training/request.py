@@ -89,7 +89,7 @@ def start_training(
     packed = pack_bundle(trained.folder) if trained.folder is not None else None
     values = _parameters(request)
     # What has to be uploaded has no URI yet: everything else is checked before it is.
-    to_come = {"ManifestUri": "s3://", RUN: "-", **({"Bundle": "-"} if packed or bundle else {})}
+    to_come = {"ManifestUri": "s3://", RUN: "0", **({"Bundle": "-"} if packed or bundle else {})}
     pipeline.check({**to_come, **values})
     if packed is not None:
         bundle = upload_bundle(deployment, packed)
