@@ -5,6 +5,7 @@ Source: docs.aws.amazon.com/sagemaker/latest/dg, "Use Your Own Training Algorith
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,18 @@ def test_a_training_of_a_few_steps_leaves_a_bundle(
         max_steps=3,
         validate_every=3,
         checkpoint_every=3,
+        # What a machine with two GPUs would start.
+        processes_per_host=2,
     )
     assert status == 0, (tmp_path / "ml.log").read_text()[-3000:]
     # What SageMaker packs as model.tar.gz.
     written = {path.relative_to(base / "model").as_posix() for path in (base / "model").rglob("*")}
     assert {"configs/inference.json", "configs/metadata.json"} <= written
     assert any(name.startswith("models/") for name in written)
+    assert json.loads((base / "model" / "provenance.json").read_text())["worldSize"] == 2
+    log = (tmp_path / "ml.log").read_text()
+    for metric in ("train_loss", "val_mean_dice", "input_wait_share"):
+        assert log.count(f"step=3 {metric}=") == 1, f"one rank prints {metric}, once"
     assert not (base / "output" / "failure").exists()
 
 

@@ -158,7 +158,7 @@ def test_bodies_that_are_no_request(endpoint: Endpoint, name: str) -> None:
         ({"Content_Type": "application/dicom"}, b"\0" * 128 + b"DICM", 415, "UnsupportedMediaTypeError"),
         ({"Content_Type": "multipart/form-data; boundary=x"}, b"--x--", 415, "UnsupportedMediaTypeError"),
         ({"Content_Type": "application/jsonCanary"}, b"{}", 415, "UnsupportedMediaTypeError"),
-        ({"Content_Encoding": "gzip"}, gzip.compress(b"{}"), 415, "UnsupportedMediaTypeError"),
+        ({"Content_Encoding": "gzip"}, gzip.compress(b"{}", mtime=0), 415, "UnsupportedMediaTypeError"),
         ({"Accept": "text/csv, image/Canary"}, json.dumps(ONE).encode(), 406, "NotAcceptableError"),
         ({}, b" " * (1024 * 1024 + 1), 413, "RequestTooLargeError"),
         ({}, [b"Canary  " * 64 * 1024] * 3, 413, "RequestTooLargeError"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from training_jobs import PROGRAM, Finished, run_job, run_main
-from training_phantoms import SMALL, environment, lay_out_training
+from training_phantoms import SMALL, SMALL_CLASSIFIER, environment, lay_out_training
 
 from healthimaging.manifest import Split
 
@@ -28,11 +30,11 @@ CASES: dict[Split, list[str]] = {
     # One more than a multiple of the ranks: the last round has a case for one rank only.
     "validation": ["chest-6", "chest-7", "chest-8"],
 }
-MEASURED = re.compile(r"^step=(\d+) (train_loss|val_mean_dice)=(\S+)$", re.MULTILINE)
+MEASURED = re.compile(r"^step=(\d+) (train_loss|val_[a-z_]+)=(\S+)$", re.MULTILINE)
 
 
-def lay_out(base: Path, splits: dict[Split, list[str]] = CASES, **changes: object) -> Path:
-    settings: dict[str, object] = {"max_steps": 40, "validate_every": 20, "checkpoint_every": 7}
+def lay_out(base: Path, splits: dict[Split, list[str]] = CASES, **changes: Any) -> Path:
+    settings: dict[str, Any] = {"max_steps": 40, "validate_every": 20, "checkpoint_every": 7}
     settings |= {"batch_size": 1, "processes_per_host": 2, "overrides": dict(SMALL), "workers": 2}
     settings |= {"cache_folder": str(base / "cache")}
     lay_out_training(base, splits, **(settings | changes))
@@ -70,14 +72,15 @@ def all_gone(base: Path, *, seconds: float = 30) -> bool:
 
 
 @contextmanager
-def started(base: Path, *, until: str) -> Iterator[subprocess.Popen[str]]:
-    """A job that has just printed a line."""
+def started(base: Path, *, until: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A job, in a process group of its own, that has just printed a line; and what it printed up to there."""
     with subprocess.Popen(
         [sys.executable, str(PROGRAM), "train"],
         env=environment(base),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         seen = []
@@ -87,7 +90,17 @@ def started(base: Path, *, until: str) -> Iterator[subprocess.Popen[str]]:
                 break
         else:
             pytest.fail("".join(seen))
-        yield process
+        try:
+            yield process, seen
+        finally:
+            process.kill()
+
+
+def rest_of(process: subprocess.Popen[str], *, exit_code: int) -> str:
+    assert process.stdout is not None
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == exit_code, rest
+    return rest
 
 
 @pytest.fixture(scope="module")
@@ -106,67 +119,45 @@ def test_one_rank_with_the_double_batch_gives_the_same(
     assert ours.keys() == theirs.keys()
     assert len(ours) == 6
     for key, value in theirs.items():
-        assert ours[key] == pytest.approx(value, rel=2e-3), key
+        # They are printed with six digits. What differs is the order in which gradients are added up.
+        assert ours[key] == pytest.approx(value, rel=1e-4), key
 
 
-def test_a_killed_and_a_stopped_training_end_as_an_undisturbed_one(
+def test_a_training_that_is_killed_stopped_and_moved_ends_as_an_undisturbed_one(
     on_two_ranks: Finished, tmp_path: Path
 ) -> None:
-    lay_out(tmp_path)
-    with started(tmp_path, until="checkpoint step-00000007.pt") as process:
+    """Two ranks of one host are killed, then stopped; two hosts with a rank each bring it to its end."""
+    base = lay_out(tmp_path / "one")
+    with started(base, until="checkpoint step-00000007.pt") as (process, _):
         process.kill()
         process.wait()
-        assert all_gone(tmp_path), "ranks outlive the process that started them"
-    assert not (tmp_path / "output" / "failure").exists()
-    with started(tmp_path, until="resumed after step") as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout is not None
-        rest = process.stdout.read()
-        assert process.wait(timeout=60) == 0, rest
+        assert all_gone(base), "ranks outlive the process that started them"
+    assert not (base / "output" / "failure").exists()
+    with started(base, until="resumed after step") as (process, _):
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = rest_of(process, exit_code=0)
     assert "stopped on request" in rest
-    assert not (tmp_path / "output" / "failure").exists()
-    assert not (tmp_path / "model" / "models").exists()
-    done = run_job("train", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert "resumed after step" in done.output
-    last, undisturbed = measured(done.output), measured(on_two_ranks.output)
+    assert not (base / "output" / "failure").exists()
+    assert not (base / "model" / "models").exists()
+
+    outputs, models = on_two_hosts(tmp_path, checkpoints=base / "checkpoints")
+    assert "resumed after step" in outputs[0]
+    last, undisturbed = measured(outputs[0]), measured(on_two_ranks.output)
     for name in ("train_loss", "val_mean_dice"):
         assert last[40, name] == undisturbed[40, name]
     theirs = weights(on_two_ranks.base)
-    for name, value in weights(tmp_path).items():
+    for name, value in weights(models[0]).items():
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=0)
+    assert not measured(outputs[1]), "only the first rank prints"
+    assert not list((models[1] / "model").iterdir()), "only the first rank leaves a model"
 
 
-def test_a_rank_that_is_killed_ends_the_job_with_a_reason(tmp_path: Path) -> None:
-    lay_out(tmp_path, max_steps=4000)
-    with started(tmp_path, until="checkpoint step-00000007.pt") as process:
-        ranks = [pid for pid in processes_of(tmp_path) if _is_rank(pid)]
-        assert len(ranks) == 2
-        os.kill(max(ranks), signal.SIGKILL)
-        assert process.stdout is not None
-        rest = process.stdout.read()
-        assert process.wait(timeout=60) == 1, rest
-    failure = (tmp_path / "output" / "failure").read_text()
-    assert failure.startswith("RankError: "), failure
-    assert "out of memory" in failure
-    assert all_gone(tmp_path)
-    assert not (tmp_path / "model" / "models").exists()
-    assert not list((tmp_path / "checkpoints").glob("*.partial"))
-
-
-def test_what_one_rank_finds_is_the_jobs_failure(tmp_path: Path) -> None:
-    lay_out(tmp_path, {"train": ["chest-1", "nan-2"]})
-    done = run_job("train", tmp_path)
-    assert done.exit_code == 1, done.output
-    failure = (tmp_path / "output" / "failure").read_text()
-    assert failure.startswith("DivergenceError: The loss is nan at step 1"), failure
-    assert all_gone(tmp_path)
-
-
-def test_two_hosts_give_the_same_as_two_ranks_of_one(on_two_ranks: Finished, tmp_path: Path) -> None:
-    """Hosts are told apart by addresses of this machine."""
+def on_two_hosts(folder: Path, *, checkpoints: Path) -> tuple[list[str], list[Path]]:
+    """What two hosts say and where each has its /opt/ml; they are told apart by addresses of this machine."""
     hosts = ["127.0.0.1", "127.0.0.2"]
-    bases = [lay_out(tmp_path / host, processes_per_host=1) for host in hosts]
+    bases = [lay_out(folder / host, processes_per_host=1) for host in hosts]
+    # SageMaker gives each host what S3 has; only the first one's checkpoints count.
+    shutil.copytree(checkpoints, bases[0] / "checkpoints")
     processes = []
     for host, base in zip(hosts, bases, strict=True):
         resources = {"current_host": host, "hosts": hosts, "network_interface_name": "lo"}
@@ -175,18 +166,73 @@ def test_two_hosts_give_the_same_as_two_ranks_of_one(on_two_ranks: Finished, tmp
             subprocess.Popen(
                 [sys.executable, str(PROGRAM), "train"],
                 # Hosts find each other by the job's name: another run of this test must not meet this one.
-                env=environment(base) | {"TRAINING_JOB_NAME": tmp_path.as_posix()},
+                env=environment(base) | {"TRAINING_JOB_NAME": folder.as_posix()},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
         )
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert measured(outputs[0]) == measured(on_two_ranks.output)
-    assert not measured(outputs[1]), "only the first rank prints"
-    assert (bases[0] / "model" / "models").exists()
-    assert not list((bases[1] / "model").iterdir())
+    return outputs, bases
+
+
+def test_a_rank_that_is_killed_ends_the_job_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a classification, whose first validation is that of one rank: an area under the curve needs all."""
+    names = [f"chest-{number}" for number in range(1, 8)]
+    splits: dict[Split, list[str]] = {"train": names[:4], "validation": names[4:]}
+    settings: dict[str, Any] = {
+        "classes": {name: ("negative", "positive")[number % 2] for number, name in enumerate(names)},
+        "bundle": "volume_classification",
+        # A schedule that does not depend on how many steps there are.
+        "overrides": {**SMALL_CLASSIFIER, "lr_scheduler#total_steps": 5000},
+        "validate_every": 10,
+        "checkpoint_every": 10,
+    }
+    killed = lay_out(tmp_path / "killed", splits, max_steps=4000, **settings)
+    with started(killed, until="step=10 val_accuracy=") as (process, seen):
+        ranks = [pid for pid in processes_of(killed) if _is_rank(pid)]
+        assert len(ranks) == 2
+        os.kill(max(ranks), signal.SIGKILL)
+        rest_of(process, exit_code=1)
+    failure = (killed / "output" / "failure").read_text()
+    assert failure.startswith("RankError: "), failure
+    assert "out of memory" in failure
+    assert all_gone(killed)
+    assert not (killed / "model" / "models").exists()
+    assert not list((killed / "checkpoints").glob("*.partial"))
+
+    alone = lay_out(tmp_path / "alone", splits, max_steps=10, **settings, batch_size=2, processes_per_host=1)
+    assert run_main("train", alone) == 0
+    ours, theirs = measured("".join(seen)), measured(capsys.readouterr().out)
+    assert {name for _, name in ours} == {"train_loss", "val_auc", "val_accuracy"}
+    for key, value in theirs.items():
+        assert ours[key] == pytest.approx(value, rel=1e-4), key
+
+
+def test_what_the_ranks_find_is_the_jobs_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One case is no number. Before its turn comes, one case is validated: fewer than there are ranks."""
+    splits: dict[Split, list[str]] = {"train": [*CASES["train"], "nan-9"], "validation": ["chest-6"]}
+    two = lay_out(tmp_path / "two", splits, validate_every=1)
+    one = lay_out(tmp_path / "one", splits, validate_every=1, processes_per_host=1, batch_size=2)
+    done = run_job("train", two)
+    assert done.exit_code == 1, done.output
+    assert run_main("train", one) == 1
+    failure = (two / "output" / "failure").read_text()
+    assert re.match(r"DivergenceError: The loss is nan at step [23]", failure), failure
+    assert failure == (one / "output" / "failure").read_text()
+    assert all_gone(two)
+    ours, theirs = measured(done.output), measured(capsys.readouterr().out)
+    assert ours.keys() == theirs.keys()
+    assert (1, "val_mean_dice") in ours
+    for key, value in theirs.items():
+        assert ours[key] == pytest.approx(value, rel=1e-4), key
 
 
 def _is_rank(pid: int) -> bool:

@@ -15,6 +15,7 @@ from training_phantoms import PhantomReader, environment, write_manifest
 
 from healthimaging.manifest import Split
 from training.__main__ import main
+from training.loop.train import OpenReader
 
 PROGRAM = Path(__file__).with_name("training_phantoms.py")
 
@@ -28,12 +29,12 @@ class Finished:
     output: str
 
 
-def run_main(command: str, base: Path) -> int:
+def run_main(command: str, base: Path, *, open_reader: OpenReader = PhantomReader) -> int:
     """A job in this process, which has the libraries loaded already; its exit code."""
     before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     os.environ["SAGEMAKER_BASE_DIR"] = str(base)
     try:
-        return main([command], open_reader=PhantomReader)
+        return main([command], open_reader=open_reader)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -49,7 +50,7 @@ def run_job(command: str, base: Path) -> Finished:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     return Finished(base=base, exit_code=done.returncode, output=done.stdout)
 

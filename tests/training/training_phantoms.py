@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from healthimaging import Case, ImageSetRef, Manifest
 from healthimaging.manifest import Split
 from training.__main__ import main
-from training.data.cases import label_map
+from training.data.labels import class_number, label_map
 
 DATASTORE_ID = "0" * 32
 SHAPE = (40, 40, 20)
@@ -36,6 +36,16 @@ SMALL: Mapping[str, object] = {
     "loss#batch": False,
 }
 """Overrides of `ct_segmentation` that make its steps short, and the same for any number of ranks."""
+
+SMALL_CLASSIFIER: Mapping[str, object] = {
+    "network_def#_target_": "DenseNet",
+    "network_def#init_features": 4,
+    "network_def#growth_rate": 4,
+    "network_def#block_config": [1, 1],
+    "network_def#norm": "instance",
+    "image_size": [32, 32, 32],
+}
+"""The same of `volume_classification`."""
 
 
 def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,11 +94,21 @@ class PhantomReader:
             masks = MetaTensor(torch.from_numpy(lungs[None].astype(np.uint8)), affine=affine)
             masks.meta["segment_labels"] = ["Lung"]
             item["label"] = label_map(masks, self._channels, image_set_id=case.label.image_set_id)
+        if case.class_name is not None:
+            item["label"] = class_number(
+                case.class_name, self._channels, image_set_id=case.image.image_set_id
+            )
         return item
 
 
-def write_manifest(folder: Path, splits: Mapping[Split, Sequence[str]], *, labelled: bool = True) -> Path:
-    """A manifest of phantoms, one a patient; the names of image sets by split."""
+def write_manifest(
+    folder: Path,
+    splits: Mapping[Split, Sequence[str]],
+    *,
+    labelled: bool = True,
+    classes: Mapping[str, str] | None = None,
+) -> Path:
+    """A manifest of phantoms, one a patient: the names of image sets by split, and perhaps their classes."""
 
     def ref(name: str) -> ImageSetRef:
         return ImageSetRef(datastore_id=DATASTORE_ID, image_set_id=name, version_id="1")
@@ -98,7 +118,8 @@ def write_manifest(folder: Path, splits: Mapping[Split, Sequence[str]], *, label
             patient_key=f"{split}-{name}",
             split=split,
             image=ref(name),
-            label=ref(f"label-{name}") if labelled else None,
+            label=ref(f"label-{name}") if labelled and classes is None else None,
+            class_name=classes[name] if classes is not None else None,
         )
         for split, names in splits.items()
         for name in names
@@ -111,7 +132,12 @@ def write_manifest(folder: Path, splits: Mapping[Split, Sequence[str]], *, label
 
 
 def lay_out_training(
-    base: Path, splits: Mapping[Split, Sequence[str]], *, labelled: bool = True, **hyperparameters: object
+    base: Path,
+    splits: Mapping[Split, Sequence[str]],
+    *,
+    labelled: bool = True,
+    classes: Mapping[str, str] | None = None,
+    **hyperparameters: object,
 ) -> None:
     """What SageMaker puts below /opt/ml before a training container starts."""
     config = base / "input" / "config"
@@ -125,7 +151,7 @@ def lay_out_training(
     (config / "resourceconfig.json").write_text(json.dumps(resources))
     (config / "inputdataconfig.json").write_text(json.dumps({"manifest": {"TrainingInputMode": "File"}}))
     (base / "model").mkdir(exist_ok=True)
-    write_manifest(base / "input" / "data" / "manifest", splits, labelled=labelled)
+    write_manifest(base / "input" / "data" / "manifest", splits, labelled=labelled, classes=classes)
 
 
 def environment(base: Path) -> dict[str, str]:
