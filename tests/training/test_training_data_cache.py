@@ -153,14 +153,14 @@ def test_threads_prepare_a_case_once(tmp_path: Path) -> None:
 
 
 def test_a_stop_is_heard_while_another_prepares_the_case(tmp_path: Path) -> None:
-    gate, stop = threading.Event(), StopRequest()
+    gate, stop = threading.Event(), StopRequest(file=tmp_path / "stop")
     busy = made_source(1, reader=CountingReader(gate=gate), cache=cache(tmp_path))
     other = threading.Thread(target=busy.item, args=(0,))
     other.start()
     while not list(tmp_path.glob("*.lock")):
         time.sleep(0.01)
     waiting = CountingReader()
-    threading.Timer(0.2, lambda: setattr(stop, "requested", True)).start()
+    threading.Timer(0.2, (tmp_path / "stop").touch).start()
     with pytest.raises(StoppedError):
         made_source(1, reader=waiting, cache=cache(tmp_path), stop=stop).item(0)
     gate.set()

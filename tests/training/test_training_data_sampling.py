@@ -177,10 +177,10 @@ def test_what_fails_in_a_worker_is_raised_where_the_batch_is_asked_for() -> None
     feed.close()
 
 
-def test_a_stop_is_heard_while_data_are_waited_for() -> None:
-    stop, gate = StopRequest(), threading.Event()
+def test_a_stop_is_heard_while_data_are_waited_for(tmp_path: Path) -> None:
+    stop, gate = StopRequest(file=tmp_path / "stop"), threading.Event()
     feed = loader(made_source(CASES, reader=CountingReader(gate=gate), stop=stop))
-    timer = threading.Timer(0.1, lambda: setattr(stop, "requested", True))
+    timer = threading.Timer(0.1, (tmp_path / "stop").touch)
     timer.start()
     with pytest.raises(StoppedError):
         next(feed)
