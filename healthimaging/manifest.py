@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -97,7 +98,7 @@ class Manifest:
         object.__setattr__(self, "statistics", MappingProxyType(dict(self.statistics)))
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         if self.schema != SCHEMA:
-            msg = f"Manifest schema is {self.schema!r}, this library reads {SCHEMA!r}"
+            msg = f"Manifest schema is {self.schema!r}, this library writes {SCHEMA!r}"
             raise ManifestError(msg)
         if not self.cases:
             msg = "A manifest needs at least one case"
@@ -157,13 +158,17 @@ class Manifest:
         except ValueError as error:
             msg = "The manifest is not JSON"
             raise ManifestError(msg) from error
-        first = isinstance(document, dict) and document.get("schema") == _FIRST_SCHEMA
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if isinstance(schema, str):
+            # Before its keys, which another version may have others of.
+            _require_known(schema)
+        first = schema == _FIRST_SCHEMA
         fields = _object(
             document, "manifest", _MANIFEST_KEYS if first else {**_MANIFEST_KEYS, "labels": dict}
         )
         for name, number in fields["statistics"].items():
-            if not isinstance(number, (int, float)) or isinstance(number, bool):
-                msg = f"statistics.{name} is not a number"
+            if not isinstance(number, (int, float)) or isinstance(number, bool) or not math.isfinite(number):
+                msg = f"statistics.{name} is not a finite number"
                 raise ManifestError(msg)
         for name, told in fields.get("labels", {}).items():
             if not isinstance(told, str):
@@ -172,7 +177,6 @@ class Manifest:
         keys = _CASE_KEYS if first else {**_CASE_KEYS, "class": (str, type(None))}
         datastore_id = fields["datastoreId"]
         return cls(
-            schema=SCHEMA if first else fields["schema"],
             query=fields["query"],
             datastore_id=datastore_id,
             seed=fields["seed"],
@@ -182,6 +186,12 @@ class Manifest:
                 _case(case, f"cases[{i}]", datastore_id, keys) for i, case in enumerate(fields["cases"])
             ),
         )
+
+
+def _require_known(schema: str) -> None:
+    if schema not in (SCHEMA, _FIRST_SCHEMA):
+        msg = f"Manifest schema is {schema!r}, this library reads {SCHEMA!r} and {_FIRST_SCHEMA!r}"
+        raise ManifestError(msg)
 
 
 _Types = Mapping[str, type | tuple[type, ...]]

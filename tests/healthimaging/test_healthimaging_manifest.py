@@ -143,6 +143,8 @@ def changed_case(**fields: Any) -> str:
         (changed(seed="7"), r"manifest\.seed is a str"),
         (changed(seed=True), r"manifest\.seed is a bool"),
         (changed(schema="other/3"), "other/3"),
+        (changed(schema="monai-on-aws/dataset-manifest/3", weights={}), r"manifest/3.*reads.*manifest/2"),
+        (changed(statistics={"mean": float("nan")}), r"statistics\.mean is not a finite number"),
         (changed(statistics={"a": "x"}), r"statistics\.a"),
         (changed(cases=[]), "at least one"),
         (changed(cases=[1]), r"cases\[0\] is not an object"),

@@ -102,6 +102,34 @@ def test_an_overlay_that_the_bundle_does_not_have_is_refused(name: str) -> None:
         configured(overrides={"overlays": [name]})
 
 
+@pytest.mark.parametrize("name", ["multi_gpu_train", "evaluate"])
+def test_an_overlay_that_is_a_program_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(BundleError, match=f"{name} is a program of its own"):
+        configured(overrides={"overlays": [name]})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train#dataset#cache_rate",
+        "train#dataloader#num_workers",
+        "train#trainer#max_epochs",
+        "validate#dataset#data",
+    ],
+)
+def test_an_override_without_effect_is_refused(key: str) -> None:
+    with pytest.raises(BundleError, match=f"{key} is the platform's own"):
+        configured(overrides={key: 1})
+    assert configured(overrides={"train#dataloader#batch_size": 3}).batch_size == 3
+
+
+def test_classes_of_an_overlay_and_single_names_are_what_is_trained(copied: Path) -> None:
+    edited(copied, "segresnet.json", classes=["background", "liver"])
+    by_overlay = TrainingConfiguration(read_bundle(copied), overrides={"overlays": ["segresnet"]})
+    assert by_overlay.channels == {"liver": 1}
+    assert configured(overrides={"classes#1": "liver"}).channels == {"liver": 1}
+
+
 def test_classes_change_what_is_trained_and_how_many_outputs_there_are() -> None:
     configuration = configured(MR, overrides={"classes": ["CN", "MCI", "AD"], "image_size": [32, 32, 32]})
     assert configuration.channels == {"CN": 0, "MCI": 1, "AD": 2}
@@ -198,6 +226,47 @@ def test_the_fingerprint_follows_the_deterministic_transforms_and_nothing_else()
     assert configuration.preparation_fingerprint("train") == plain, "built or not"
 
 
+def changed_chain(root: Path, chain: Any, **options: Any) -> TrainingConfiguration:
+    """The bundle with another chain for its training cases."""
+    train = json.loads((root / "configs" / "train.json").read_text())
+    train["train"]["preprocessing"] = {"_target_": "Compose", "transforms": chain, **options}
+    edited(root, "train.json", **train)
+    return TrainingConfiguration(read_bundle(root))
+
+
+def test_a_chain_within_a_chain_is_part_of_the_fingerprint(copied: Path) -> None:
+    def fingerprint(pixdim: float) -> str:
+        spaced = {"_target_": "Spacingd", "keys": ["image", "label"], "pixdim": [pixdim] * 3}
+        inner = {"_target_": "Compose", "transforms": [spaced]}
+        return changed_chain(
+            copied, [inner, {"_target_": "RandFlipd", "keys": "image"}]
+        ).preparation_fingerprint("train")
+
+    assert fingerprint(2.0) != fingerprint(4.0), "the inner chain is applied before an item is kept"
+    assert fingerprint(2.0) == fingerprint(2.0)
+
+
+def test_what_follows_a_random_transform_that_is_switched_off_is_part_of_the_fingerprint(
+    copied: Path,
+) -> None:
+    def fingerprint(pixdim: float) -> str:
+        chain = [
+            {"_target_": "RandFlipd", "keys": "image", "_disabled_": True},
+            {"_target_": "Spacingd", "keys": ["image", "label"], "pixdim": [pixdim] * 3},
+        ]
+        configuration = changed_chain(copied, chain)
+        assert len(configuration.preprocessing("train").transforms) == 1
+        return configuration.preparation_fingerprint("train")
+
+    assert fingerprint(2.0) != fingerprint(4.0)
+
+
+def test_how_a_chain_is_run_is_part_of_the_fingerprint(copied: Path) -> None:
+    chain = [{"_target_": "Spacingd", "keys": ["image", "label"], "pixdim": [2.0] * 3}]
+    eager = changed_chain(copied, chain).preparation_fingerprint("train")
+    assert changed_chain(copied, chain, lazy=True).preparation_fingerprint("train") != eager
+
+
 def test_steps_come_from_the_job_or_its_epochs_or_the_bundle(copied: Path) -> None:
     assert configured().max_steps == 140
     assert configured(max_steps=7).max_steps == 7
@@ -254,6 +323,17 @@ def test_two_micro_batches_make_the_step_of_one_batch_of_both() -> None:
     for ours, theirs in zip(*weights, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
     assert rates[0] == rates[1]
+
+
+def test_a_schedule_that_is_referred_to_counts_optimizer_steps_too(copied: Path) -> None:
+    train = json.loads((copied / "configs" / "train.json").read_text())
+    handlers = train["train"]["handlers"]
+    train["by_steps"] = handlers[1]
+    handlers[1] = "@by_steps"
+    edited(copied, "train.json", **train)
+    configuration = TrainingConfiguration(read_bundle(copied), max_steps=3, accumulate=2)
+    configuration.bring_loaders(training=Batches(), validation=None, steps_per_epoch=3)
+    assert type(configuration.part("by_steps")).__name__ == "OptimizerStepSchedule"
 
 
 def test_the_key_metric_can_be_exchanged_for_another_of_the_bundle() -> None:
@@ -342,6 +422,24 @@ def test_a_damaged_archive_and_one_without_a_bundle_are_refused(tmp_path: Path) 
         scratch.mkdir()
         with pytest.raises(BundleError, match=reason):
             open_bundle(reference, scratch=scratch, s3=partial(OneObject, content))
+
+
+def test_a_bundle_whose_code_has_a_folder_of_configs_is_found(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(LIBRARY / MR, tmp_path / "own"))
+    (root / "scripts" / "configs").mkdir(parents=True)
+    (root / "scripts" / "configs" / "more.json").write_text("{}")
+    shutil.copytree(root / "configs", root / "others" / "configs")
+    content = packed(root)
+    reference = f"s3://models/mine-{hashlib.sha256(content).hexdigest()}.tar.gz"
+    assert open_bundle(reference, scratch=tmp_path, s3=lambda: OneObject(content)).name == MR
+
+
+def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    content = packed(tmp_path / "nothing")
+    reference = f"s3://models/mine-{hashlib.sha256(content).hexdigest()}.tar.gz"
+    with pytest.raises(BundleError, match="holds 0"):
+        open_bundle(reference, scratch=tmp_path, s3=lambda: OneObject(content))
 
 
 def test_a_network_for_images_needs_transforms_that_make_images_of_volumes(copied: Path) -> None:

@@ -20,6 +20,7 @@ from monai.transforms import Compose, Lambdad, Spacingd
 from training_items import CountingReader, chain, made_case, made_source, prepared, same
 
 from training.data import item_file
+from training.data import source as source_module
 from training.data.cache import ItemCache
 from training.data.preparation import Preparation, split_transform
 from training.data.source import CaseSource
@@ -90,8 +91,10 @@ def test_a_kept_item_can_be_inverted(tmp_path: Path) -> None:
     assert restored.shape == (1, 16, 12, 8)
 
 
-@pytest.mark.parametrize("change", ["version", "label", "class", "level", "fingerprint", "reader"])
-def test_whatever_an_item_depends_on_makes_it_another(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["version", "label", "class", "level", "fingerprint", "reader", "code"])
+def test_whatever_an_item_depends_on_makes_it_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     case, level, reader, fingerprint = made_case(1), 0, CountingReader(), "chain"
     CaseSource([case], reader, preparation=prepared(), cache=cache(tmp_path), stop=StopRequest()).item(0)
     match change:
@@ -107,6 +110,9 @@ def test_whatever_an_item_depends_on_makes_it_another(tmp_path: Path, change: st
             fingerprint = "other"
         case "reader":
             reader.fingerprint = "of other channels"
+        case "code":
+            # The folder may outlive the release of the image that filled it.
+            monkeypatch.setattr(source_module, "code_digest", lambda: "of another release")
     CaseSource(
         [case],
         reader,
@@ -311,6 +317,76 @@ def test_an_item_that_no_file_can_hold_is_told_and_used(
     (told,) = warnings(caplog)
     assert "builtin_function_or_method" in told
     assert not items(tmp_path)
+
+
+def test_an_array_that_torch_does_not_take_is_told_and_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    preparation = Preparation(
+        deterministic=lambda item: {**item, "swapped": np.arange(3, dtype=">i2")},
+        random=None,
+        fingerprint="odd",
+    )
+    assert made_source(1, cache=cache(tmp_path), preparation=preparation).item(0)["swapped"].sum() == 3
+    (told,) = warnings(caplog)
+    assert ">i2" in told
+
+
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda:0")
+
+    def cpu(self, *args: Any, **options: Any) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_items_are_on_the_cpu_kept_or_not(tmp_path: Path, kept: bool) -> None:
+    """Else a batch of kept and other items could not be put together."""
+    preparation = Preparation(
+        deterministic=lambda item: [{"image": torch.ones(3).as_subclass(OnGpu)}],
+        random=None,
+        fingerprint="on a GPU",
+    )
+    source = made_source(1, cache=cache(tmp_path) if kept else None, preparation=preparation)
+    assert type(source.item(0)[0]["image"]) is torch.Tensor
+
+
+def test_nobody_else_can_look_at_what_is_kept(tmp_path: Path) -> None:
+    made_source(1, cache=cache(tmp_path / "new")).item(0)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "new").iterdir()} == {0o600}
+
+
+def test_a_folder_of_somebody_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    made_source(1, cache=cache(tmp_path)).item(0)
+    assert not list(tmp_path.iterdir())
+    (told,) = warnings(caplog)
+    assert "somebody else" in told
+
+
+def fail(item: Any) -> Any:
+    msg = "operands could not be broadcast"
+    raise ValueError(msg)
+
+
+def test_a_case_whose_transforms_fail_is_named() -> None:
+    deterministic = Preparation(deterministic=fail, random=None, fingerprint="failing")
+    with pytest.raises(DataError, match=r"image set image-1.*ValueError: operands"):
+        made_source(2, preparation=deterministic).item(1)
+    # A chain of MONAI's wraps what its links raise.
+    cut = split_transform(Compose([Lambdad("image", fail)]), fingerprint="failing")
+    with pytest.raises(DataError, match=r"image set image-1.*ValueError: operands"):
+        made_source(2, preparation=cut).item(1)
+    drawn = split_transform(Compose([fail]), fingerprint="failing")
+    with pytest.raises(DataError, match=r"image set image-1.*ValueError: operands"):
+        made_source(2, preparation=drawn).open_drawing()(1, 3)
 
 
 def test_an_error_of_the_reader_is_the_callers_and_leaves_nothing(tmp_path: Path) -> None:

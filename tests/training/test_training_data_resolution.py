@@ -72,6 +72,11 @@ def test_the_larger_pixel_and_the_finest_target_count() -> None:
         spaced((4.0,) * 3, CropForegroundd("image", source_key="image")),
         spaced((4.0,) * 3, ScaleIntensityRangePercentilesd("image", lower=1, upper=99, b_min=0, b_max=1)),
         spaced((4.0,) * 3, RandFlipd("image")),
+        # Values beyond the range would be averaged before they are cut off, and not after.
+        spaced((4.0,) * 3, ScaleIntensityRanged("image", a_min=0, a_max=1, clip=True)),
+        # Within these limits the grid stays what it was.
+        Compose([Spacingd("image", pixdim=(4.0,) * 3, min_pixdim=(0.4,) * 3, max_pixdim=(6.0,) * 3)]),
+        Compose([Spacingd("label", pixdim=(4.0,) * 3)]),
     ],
 )
 def test_the_resolution_stays_where_the_grid_may_matter(chain: Compose) -> None:

@@ -95,6 +95,51 @@ def test_trained_classes_are_the_exported_bundles(tmp_path: Path) -> None:
     assert [channel.name for channel in load_bundle(tmp_path).files.channels] == ["CN", "MCI", "AD"]
 
 
+def test_trained_segments_are_the_exported_bundles(tmp_path: Path) -> None:
+    exported(tmp_path, overrides={"classes": ["background", "liver"]})
+    assert read_bundle(tmp_path).channels == {"liver": 1}
+    metadata = config(tmp_path, "metadata")
+    for name in ("label_classes", "pred_classes"):
+        assert "liver" in metadata[name]
+        assert "lung" not in metadata[name]
+    assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == 2
+
+
+def test_classes_that_an_overlay_names_are_the_exported_bundles(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(LIBRARY / "ct_segmentation", tmp_path / "bundle"))
+    (root / "configs" / "liver.json").write_text(json.dumps({"classes": ["background", "liver"]}))
+    metadata = json.loads((root / "configs" / "metadata.json").read_text())
+    output = metadata["network_data_format"]["outputs"]["pred"]
+    output["label_def"] = output.pop("channel_def")
+    (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    exported(tmp_path / "model", bundle=read_bundle(root), overrides={"overlays": ["liver"]})
+    assert read_bundle(tmp_path / "model").channels == {"liver": 1}
+    written = config(tmp_path / "model", "metadata")["network_data_format"]["outputs"]["pred"]
+    assert written["label_def"] == {"0": "background", "1": "liver"}
+
+
+def test_code_in_folders_that_are_called_as_the_layouts_is_exported(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(LIBRARY / "ct_segmentation", tmp_path / "bundle"))
+    for folder in ("scripts/models", "scripts/eval", "models"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "own.py").write_text("")
+    exported(tmp_path / "model", bundle=read_bundle(root))
+    assert (tmp_path / "model" / "scripts" / "models" / "own.py").is_file()
+    assert (tmp_path / "model" / "scripts" / "eval" / "own.py").is_file()
+    assert not (tmp_path / "model" / "models" / "own.py").exists()
+
+
+def test_a_network_that_several_gpus_trained_is_exported_as_torchscript(tmp_path: Path) -> None:
+    """Its normalisation talks to the other ranks, which TorchScript cannot."""
+    network = TrainingConfiguration(named_bundle("ct_segmentation"), max_steps=1).part("network")
+    network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    document = exported(tmp_path, network=network)
+    assert set(document["weights"]) == {"model.pt", "model.ts"}
+    patch = torch.rand(1, 1, 64, 64, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(load_bundle(tmp_path).network(patch), network(patch))
+
+
 class Uncompilable(torch.nn.Module):
     """A network that TorchScript's compiler does not understand."""
 

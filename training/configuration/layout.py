@@ -16,6 +16,7 @@ from training.errors import BundleError
 
 TRAINERS = ("train#trainer", "trainer")
 EVALUATORS = ("validate#evaluator", "evaluator")
+SCHEDULES = ("LrScheduleHandler", "OptimizerStepSchedule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,16 @@ def find_layout(parser: ConfigParser, bundle: Bundle) -> Layout:
         if evaluator is None
         else _engine(parser, bundle, evaluator, "SupervisedEvaluator", "val"),
     )
+
+
+def schedule_handler(parser: ConfigParser, trainer: Engine) -> str | None:
+    """The key of the handler that moves the learning rate; None where the trainer has none."""
+    handlers = trainer.handlers or ""
+    for place in range(len(parser.get(handlers, None) or ())):
+        key = follow(parser, f"{handlers}#{place}")
+        if target_name(parser.get(key)) in SCHEDULES:
+            return key
+    return None
 
 
 def _engine(parser: ConfigParser, bundle: Bundle, key: str, kind: str, prefix: str) -> Engine:

@@ -10,26 +10,32 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import merge_kv
 
 from training.configuration.bundle import Bundle, named_channels
-from training.configuration.layout import find_layout
+from training.configuration.layout import Layout, find_layout
 from training.configuration.modules import activate
-from training.configuration.parts import read_raw
+from training.configuration.parts import follow, read_raw
 from training.configuration.references import closure, component_class, touches
 from training.errors import BundleError
 
 OVERLAYS = "overlays"
 CLASSES = "classes"
 
-_PLATFORMS = ("run", "initialize", "finalize", "imports", "bundle_root")
+_PROGRAM = ("run", "initialize", "finalize")
+"""Keys that only `monai.bundle run` looks at."""
+
+_PLATFORMS = (*_PROGRAM, "imports", "bundle_root")
 """Keys that the platform does not use or sets itself: an override would have no effect."""
+
+_LENGTH = ("max_epochs", "epoch_length")
+"""Of a trainer: what the platform works out from steps and cases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +47,14 @@ class ChangedBundle:
         train: Raw configuration for training.
         inference: Raw configuration for serving; what both files said alike they still say alike. None where
             the bundle has no inference configuration.
+        classes: Names of the network's outputs in their order, background included, where the job changed
+            them.
     """
 
     bundle: Bundle
     train: dict[str, Any]
     inference: dict[str, Any] | None
+    classes: tuple[str, ...] | None
 
 
 def change_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> ChangedBundle:
@@ -71,15 +80,55 @@ def change_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> ChangedBundle
         train.resolve_macro_and_relative_ids()
     problems = [_near_misses(train, key) for key in late if not _has_place(train, key)]
     problems += [f"{key} is the platform's own" for key in wanted if key.partition("#")[0] in _PLATFORMS]
+    _require_places(bundle, problems)
+    for key, value in late.items():
+        train[key] = copy.deepcopy(value)
+    resolved = ConfigParser(copy.deepcopy(train.config))
+    resolved.resolve_macro_and_relative_ids()
+    layout = find_layout(resolved, bundle)
+    _require_places(
+        bundle,
+        [
+            f"{key} is the platform's own{_instead(key)}"
+            for key in wanted
+            if _is_replaced(resolved, layout, key)
+        ],
+    )
+    changes = overlaid | wanted
+    inference = _served(bundle, original, train, layout, changes)
+    classes = _classes(bundle, train, layout, changes)
+    if classes is not None:
+        bundle = _renamed(bundle, classes)
+    return ChangedBundle(
+        bundle=bundle, train=_without_meta(train.config), inference=inference, classes=classes
+    )
+
+
+def _require_places(bundle: Bundle, problems: Sequence[str]) -> None:
     if problems:
         msg = f"{bundle.name}: overrides cannot be used: {'; '.join(problems)}"
         raise BundleError(msg)
-    for key, value in late.items():
-        train[key] = copy.deepcopy(value)
-    changes = overlaid | wanted
-    inference = _served(bundle, original, train, changes)
-    changed = _renamed(bundle, original, train, overrides)
-    return ChangedBundle(bundle=changed, train=_without_meta(train.config), inference=inference)
+
+
+def _is_replaced(resolved: ConfigParser, layout: Layout, key: str) -> bool:
+    """Whether a key is of what the platform puts its own in the place of: loaders, data sets, epochs."""
+    changed = ReferenceResolver.normalize_id(key)
+    for engine in filter(None, (layout.trainer, layout.evaluator)):
+        places = {
+            follow(resolved, f"{engine.loader}#dataset"): ("transform",),
+            engine.loader: ("dataset", "batch_size") if engine is layout.trainer else ("dataset",),
+        }
+        for place, kept in places.items():
+            below = f"{ReferenceResolver.normalize_id(place)}::"
+            if changed.startswith(below):
+                return changed.removeprefix(below).partition("::")[0] not in kept
+    length = [ReferenceResolver.normalize_id(f"{layout.trainer.key}#{name}") for name in _LENGTH]
+    return changed in length
+
+
+def _instead(key: str) -> str:
+    name = key.rpartition("#")[2]
+    return f" (there is a hyperparameter {name})" if name == "max_epochs" else ""
 
 
 def _without_meta(config: Any) -> dict[str, Any]:
@@ -93,7 +142,15 @@ def _overlaid(bundle: Bundle, overrides: Mapping[str, Any]) -> Iterator[tuple[st
         if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
             msg = f"{bundle.name}: overlays must name configuration files of the bundle, not {name!r}"
             raise BundleError(msg)
-        yield from read_raw(bundle, name).items()
+        overlay = read_raw(bundle, name)
+        program = [key for key in _PROGRAM if key in overlay or f"+{key}" in overlay]
+        if program:
+            msg = (
+                f"{bundle.name}: {name} is a program of its own (it has {', '.join(program)}) and no "
+                "overlay of a training: ranks and evaluation are the platform's"
+            )
+            raise BundleError(msg)
+        yield from overlay.items()
 
 
 def _has_place(parser: ConfigParser, key: str) -> bool:
@@ -142,7 +199,11 @@ def _keys(config: Any, prefix: str) -> Iterator[str]:
 
 
 def _served(
-    bundle: Bundle, original: dict[str, Any], train: ConfigParser, changes: Mapping[str, Any]
+    bundle: Bundle,
+    original: dict[str, Any],
+    train: ConfigParser,
+    layout: Layout,
+    changes: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """The inference configuration with the changes of the keys that it shares with `train.json`."""
     try:
@@ -150,11 +211,6 @@ def _served(
     except BundleError:
         return None
     served = ConfigParser(copy.deepcopy(raw))
-    before = ConfigParser(copy.deepcopy(original))
-    before.resolve_macro_and_relative_ids()
-    resolved = ConfigParser(copy.deepcopy(train.config))
-    resolved.resolve_macro_and_relative_ids()
-    layout = find_layout(resolved, bundle)
     engine = layout.evaluator or layout.trainer
     # Before macros are resolved: a change of what they copy is a change of the copy.
     decisive = closure(train, layout.trainer.network, engine.preprocessing)
@@ -178,20 +234,24 @@ def _served(
     return _without_meta(served.config)
 
 
-def _renamed(
-    bundle: Bundle, original: dict[str, Any], train: ConfigParser, overrides: Mapping[str, Any]
-) -> Bundle:
-    if CLASSES not in overrides:
-        return bundle
-    names = overrides[CLASSES]
+def _classes(
+    bundle: Bundle, train: ConfigParser, layout: Layout, changes: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    """The names of what the network gives, where an override or an overlay changed them."""
+    if CLASSES not in {key.lstrip("+").replace("::", "#").partition("#")[0] for key in changes}:
+        return None
+    names = train[CLASSES]
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         msg = f"{bundle.name}: classes must be a list of at least two names, not {names!r}"
         raise BundleError(msg)
-    before = original[CLASSES]
-    follows = CLASSES in closure(train, find_layout(train, bundle).trainer.network)
-    if len(names) != len(before) and not follows:
-        msg = f"{bundle.name}: classes has {len(names)} names and the network {len(before)} outputs"
+    follows = CLASSES in closure(train, layout.trainer.network)
+    if len(names) != bundle.outputs and not follows:
+        msg = f"{bundle.name}: classes has {len(names)} names and the network {bundle.outputs} outputs"
         raise BundleError(msg)
+    return tuple(names)
+
+
+def _renamed(bundle: Bundle, names: Sequence[str]) -> Bundle:
     try:
         channels = named_channels(names, bundle.task)
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.config_item import ConfigComponent
-from monai.transforms import RandomizableTrait
+from monai.transforms import Compose, RandomizableTrait
 
 
 def closure(parser: ConfigParser, *keys: str) -> dict[str, Any]:
@@ -37,15 +37,19 @@ def preparation_digest(parser: ConfigParser, key: str, *, code: str) -> str:
     Args:
         parser: The configuration, its macros resolved.
         key: A `Compose`, or an expression that adds up lists of transforms, as the model zoo writes it. The
-            transforms count up to the first random one; where the chain cannot be seen through, all of it
-        does. code: Digest of the code that the configuration may name.
+            transforms count up to the first random one, and how the chain is run; where the chain cannot be
+            seen through, all of it does.
+        code: Digest of the code that the configuration may name.
     """
     chain = _chain(parser, f"{key}#transforms")
     if chain is None:
         relevant: dict[str, Any] = closure(parser, key)
     else:
         deterministic = _deterministic(parser, chain)
-        relevant = {"": deterministic, **_closure(parser, list(_references(deterministic)))}
+        compose = parser.get(key)
+        options = {name: value for name, value in compose.items() if name != "transforms"}
+        decisive = [options, deterministic]
+        relevant = {"": decisive, **_closure(parser, list(_references(decisive)))}
     text = json.dumps(relevant, sort_keys=True, default=repr)
     return hashlib.sha256(f"{code}\n{text}".encode()).hexdigest()
 
@@ -97,10 +101,14 @@ def _chain(parser: ConfigParser, key: str) -> list[Any] | None:
 
 
 def _deterministic(parser: ConfigParser, chain: Sequence[Any]) -> list[Any]:
+    """All that may come before the first random transform.
+
+    Whatever is in doubt counts, since a needless miss costs time and another chain's item a wrong model: what
+    expressions make, transforms that may be switched off, and chains within the chain.
+    """
     for place, config in enumerate(chain):
-        # An expression may make anything: it counts as deterministic, which only costs a needless miss.
-        if isinstance(config, dict) and "_target_" in config:
+        if isinstance(config, dict) and "_target_" in config and not config.get("_disabled_"):
             found = component_class(parser, config)
-            if isinstance(found, type) and issubclass(found, RandomizableTrait):
+            if isinstance(found, type) and issubclass(found, RandomizableTrait) and found is not Compose:
                 return list(chain[:place])
     return list(chain)

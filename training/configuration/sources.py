@@ -54,6 +54,7 @@ def open_bundle(reference: str, *, scratch: Path, s3: Callable[[], Any]) -> Bund
         msg = f"{reference} is not the archive that its name promises: its SHA-256 is {digest}"
         raise BundleError(msg)
     folder = scratch / "bundle"
+    folder.mkdir()
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
@@ -65,7 +66,9 @@ def open_bundle(reference: str, *, scratch: Path, s3: Callable[[], Any]) -> Bund
 
 
 def _root(folder: Path, reference: str) -> Path:
-    roots = [one for one in (folder, *sorted(folder.iterdir())) if (one / "configs").is_dir()]
+    if (folder / "configs").is_dir():
+        return folder
+    roots = [one for one in sorted(folder.iterdir()) if (one / "configs").is_dir()]
     if len(roots) != 1:
         msg = f"{reference} must hold one bundle, a folder with configs, and holds {len(roots)}"
         raise BundleError(msg)

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from training.configuration.bundle import Bundle
-from training.configuration.layout import Engine, find_layout
+from training.configuration.layout import Engine, find_layout, schedule_handler
 from training.configuration.modules import modules_digest
 from training.configuration.overrides import change_bundle
 from training.configuration.parts import build, components, follow, prepare_for_memory, read_raw, target_name
@@ -308,6 +308,9 @@ class TrainingConfiguration:
             "network": trainer.network,
             "optimizer": follow(self._parser, f"{trainer.key}#optimizer"),
         }
+        handler = schedule_handler(self._parser, trainer)
+        if handler is not None:
+            places["lr_scheduler"] = follow(self._parser, f"{handler}#lr_scheduler")
         if evaluator is not None:
             places |= {
                 "validate#evaluator": evaluator.key,
@@ -377,11 +380,11 @@ class TrainingConfiguration:
         return target_name(config)
 
     def _schedule_by_steps(self, trainer: Engine) -> None:
-        handlers = self._parser.get(trainer.handlers) if trainer.handlers is not None else ()
-        for handler in handlers:
-            if target_name(handler) == "LrScheduleHandler" and handler.get("epoch_level", True) is False:
-                handler["_target_"] = "training.configuration.schedule.OptimizerStepSchedule"
-                handler["batches_per_step"] = self._accumulate
+        key = schedule_handler(self._parser, trainer)
+        handler = {} if key is None else self._parser.get(key)
+        if handler.get("epoch_level", True) is False:
+            handler["_target_"] = "training.configuration.schedule.OptimizerStepSchedule"
+            handler["batches_per_step"] = self._accumulate
 
     def _leaves_parameters_unused(self) -> bool:
         """What the bundle's own overlay for several GPUs says about its network."""

@@ -34,7 +34,8 @@ class ItemCache:
     """A folder of prepared items. Threads and processes may share it.
 
     Args:
-        folder: Made when it is missing. Its file system should be a local disk or memory.
+        folder: Made when it is missing, for this user alone, since patients' images are in it. Its file
+            system should be a local disk or memory.
         limit_bytes: Of all files in it together.
     """
 
@@ -46,7 +47,11 @@ class ItemCache:
         self.takes_more = limit_bytes > 0
         """Whether further items are kept: not after the limit was reached or a write failed."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # A folder for all, such as /tmp, is where somebody else could have laid it out before.
+            if os.geteuid() not in (0, folder.stat().st_uid):
+                self._give_up("is somebody else's")
+                return
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
@@ -141,7 +146,7 @@ class ItemCache:
         # Only the holder of the key's lock writes it: what a killed process left is written over.
         part = self._folder / f"{key}.part"
         try:
-            with part.open("wb", buffering=0) as file:
+            with open(part, "wb", buffering=0, opener=_for_this_user) as file:
                 write(file, encoded, key=key)
             part.replace(self._file(key))
         except OSError as error:
@@ -173,6 +178,10 @@ class ItemCache:
                     self._folder,
                     why,
                 )
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
 
 
 def _locked(file: int) -> bool:

@@ -51,7 +51,8 @@ def encode(value: Any) -> Any:
         kind = "array" if isinstance(value, np.ndarray) else "scalar"
         try:
             return (kind, torch.from_numpy(np.array(value, order="C")))
-        except TypeError as error:
+        # ValueError: the other byte order.
+        except (TypeError, ValueError) as error:
             msg = f"an array of {value.dtype}"
             raise UnkeepableError(msg) from error
     if isinstance(value, Mapping):
@@ -130,6 +131,9 @@ def read(file: Path, *, key: str, verify: bool) -> Any | None:
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in a storage of its own: a file holds whole storages, and a patch may be a view of one."""
+    if tensor.layout is not torch.strided:
+        msg = f"a tensor of layout {tensor.layout}"
+        raise UnkeepableError(msg)
     tensor = tensor.detach()
     if tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size():
         return tensor

@@ -16,7 +16,7 @@ class Preparation:
     """What happens to a case before it is part of a batch.
 
     Attributes:
-        deterministic: From what a reader gives to an item whose result may be kept. Threads may share it.
+        deterministic: From what a reader gives to an item that may be kept. Threads may share it.
         random: From such an item to what is trained on: the item, or a list of patches of it. Threads may not
             share it: `open_random` gives each its own. None where nothing is drawn.
         fingerprint: Stands for all that decides what `deterministic` gives for the same case.

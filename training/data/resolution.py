@@ -29,7 +29,9 @@ _MARGIN = 2.0
 """Pixels are at most half as large as the target's: what is interpolated was sampled finely enough."""
 
 _BEFORE = (LoadImaged, EnsureChannelFirstd, EnsureTyped, Orientationd, ScaleIntensityRanged)
-"""What gives the same on a coarser grid; after anything else the full resolution may matter."""
+"""What gives the same on a coarser grid; after anything else the full resolution may matter. A range that
+cuts values off does not: metal would be averaged with what is around it before it is cut off.
+"""
 
 
 def coarse_level(preprocessing: Compose, spacing: Sequence[float]) -> int:
@@ -77,9 +79,19 @@ def _target(preprocessing: Compose) -> float | None:
     """mm of the finest axis of the grid that a chain resamples to; None where the resolution must stay."""
     for transform in preprocessing.flatten().transforms:
         if isinstance(transform, Spacingd):
-            pixdim = np.atleast_1d(transform.spacing_transform.pixdim)
-            # Zero or less leaves an axis as it is.
-            return float(pixdim.min()) if bool((pixdim > 0).all()) else None
-        if not isinstance(transform, _BEFORE):
+            return _finest(transform)
+        if not isinstance(transform, _BEFORE) or (
+            isinstance(transform, ScaleIntensityRanged) and transform.scaler.clip
+        ):
             return None
     return None
+
+
+def _finest(transform: Spacingd) -> float | None:
+    """mm of the finest axis of the target; None where an axis of the image may stay as it is."""
+    spacing = transform.spacing_transform
+    pixdim = np.atleast_1d(spacing.pixdim)
+    limits = np.concatenate([np.atleast_1d(spacing.min_pixdim), np.atleast_1d(spacing.max_pixdim)])
+    # Zero or less leaves an axis as it is, and so does a spacing within the limits.
+    resampled = "image" in transform.keys and bool((pixdim > 0).all()) and bool(np.isnan(limits).all())
+    return float(pixdim.min()) if resampled else None

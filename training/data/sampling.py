@@ -177,15 +177,13 @@ class StepLoader(Sized):
         return self.batch_size * self._world_size * self._accumulate
 
     def _open_worker(self) -> Callable[[int], Any]:
-        random = self.source.preparation.open_random()
+        draw = self.source.open_drawing()
 
         def work(micro: int) -> Any:
             # Put together here and not by the consumer, whom it would cost milliseconds a step.
             first = (micro * self._world_size + self._rank) * self.batch_size
             positions = range(first, first + self.batch_size)
-            return list_data_collate(
-                [random(self.source.item(self._order[p]), _draw(self.seed, _ITEM, p)) for p in positions]
-            )
+            return list_data_collate([draw(self._order[p], _draw(self.seed, _ITEM, p)) for p in positions])
 
         return work
 
@@ -251,12 +249,12 @@ class ValidationLoader(Sized):
             ahead.close()
 
     def _open_worker(self) -> Callable[[int], Any]:
-        random = self.source.preparation.open_random()
+        draw = self.source.open_drawing()
 
         def work(number: int) -> Any:
             index = self._indices[number]
             # Validation seldom draws; where it does, it draws the same every time.
-            return list_data_collate([random(self.source.item(index), _draw(0, _ITEM, index))])
+            return list_data_collate([draw(index, _draw(0, _ITEM, index))])
 
         return work
 

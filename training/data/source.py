@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
-import monai
 import torch
 
 from healthimaging import Case, ImageSetRef
 from training.data.cache import ItemCache
 from training.data.cases import CaseReader
 from training.data.preparation import Preparation
-from training.stopping import StopRequest
+from training.errors import DataError, TrainingError
+from training.export.digests import code_digest
+from training.stopping import StoppedError, StopRequest
+
+_PACKAGES = ("torch", "monai", "numpy", "imagecodecs")
+"""Whose versions a prepared item may depend on."""
 
 
 class CaseSource(Sized):
@@ -56,7 +63,7 @@ class CaseSource(Sized):
         """What the deterministic transforms make of a case. The caller owns it and may change it.
 
         Raises:
-            DataError: The case cannot be read.
+            DataError: The case cannot be read or prepared.
             StoppedError: The job was asked to stop.
         """
         self.stop.check()
@@ -65,6 +72,20 @@ class CaseSource(Sized):
         if self._cache is None:
             return self._prepare(case, level)
         return self._cache.item(self._key(case, level), lambda: self._prepare(case, level), stop=self.stop)
+
+    def open_drawing(self) -> Callable[[int, int], Any]:
+        """For one thread: from the index of a case and the seed of its draws to what is trained on.
+
+        What it gives raises as `item` does.
+        """
+        draw = self.preparation.open_random()
+
+        def work(index: int, seed: int) -> Any:
+            item = self.item(index)
+            with _naming(self._cases[index]):
+                return draw(item, seed)
+
+        return work
 
     def keep(self, index: int) -> bool:
         """Sees to it that a case is kept, if nobody else is at it; False when nothing more can be kept.
@@ -86,7 +107,10 @@ class CaseSource(Sized):
 
     def _prepare(self, case: Case, level: int) -> Any:
         self.stop.check()
-        return self.preparation.deterministic(self._reader.read(case, level=level))
+        item = self._reader.read(case, level=level)
+        with _naming(case):
+            # Kept items come back on the CPU, and others are put into batches with them.
+            return _on_cpu(self.preparation.deterministic(item))
 
     def _key(self, case: Case, level: int) -> str:
         """SHA-256 of all that a prepared item depends on."""
@@ -97,9 +121,43 @@ class CaseSource(Sized):
             "level": level,
             "reader": self._reader.fingerprint,
             "preparation": self.preparation.fingerprint,
-            "versions": [monai.__version__, torch.__version__],
+            "code": code_digest(),
+            "versions": _versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _naming(case: Case) -> Iterator[None]:
+    """Says whose case it was that the bundle's transforms failed with."""
+    try:
+        yield
+    except (TrainingError, StoppedError, MemoryError):
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        # MONAI wraps an error once for every chain that it comes through.
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:300]
+        msg = (
+            f"Case of image set {case.image.image_set_id}: the bundle's transforms cannot be applied: "
+            f"{type(cause).__name__}: {reason}"
+        )
+        raise DataError(msg) from error
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value if value.device.type == "cpu" else value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return [_on_cpu(one) for one in value] if isinstance(value, list) else value
+
+
+@functools.cache
+def _versions() -> list[str]:
+    return [version(name) for name in _PACKAGES]
 
 
 def _pinned(ref: ImageSetRef) -> list[str | None]:

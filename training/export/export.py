@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ PARTIAL = ".export"
 one.
 """
 
-_LEFT_OUT = ("models", "eval", "__pycache__", "provenance.json", PARTIAL)
+_LEFT_OUT = ("models", "eval", "provenance.json", PARTIAL)
 
 _TOLERANCE = 1e-4
 """How far the network may answer differently as TorchScript, relative and absolute: single precision, another
@@ -139,16 +139,22 @@ def _require_space(folder: Path, network: torch.nn.Module) -> None:
 
 def _write_bundle(bundle: Bundle, folder: Path, overrides: Mapping[str, Any]) -> Bundle:
     """The bundle's files, with the overrides written in; and what they make of the bundle."""
-    shutil.copytree(bundle.root, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    original = Bundle(**{**vars(bundle), "root": folder})
+
+    def left_out(place: str, names: list[str]) -> list[str]:
+        # Bundles' own code may lie in folders of these names.
+        top = Path(place) == bundle.root
+        return [name for name in names if name == "__pycache__" or (top and name in _LEFT_OUT)]
+
+    shutil.copytree(bundle.root, folder, ignore=left_out)
+    original = replace(bundle, root=folder)
     if not overrides:
         return original
     changed = change_bundle(original, overrides)
     _rewrite(folder, "train", changed.train)
     if changed.inference is not None:
         _rewrite(folder, "inference", changed.inference)
-    if "classes" in overrides:
-        _rewrite(folder, "metadata", _metadata(folder, overrides["classes"], changed.bundle.task))
+    if changed.classes is not None:
+        _rewrite(folder, "metadata", _metadata(folder, changed.classes, changed.bundle.task))
     return changed.bundle
 
 
@@ -156,10 +162,15 @@ def _metadata(folder: Path, classes: Sequence[str], task: Task) -> dict[str, Any
     """The metadata with the classes that were trained: they are what the runtime calls its results."""
     metadata = dict(read_metadata(folder))
     (output,) = metadata["network_data_format"]["outputs"].values()
-    output["channel_def"] = {str(number): name for number, name in enumerate(classes)}
-    output["num_channels"] = len(classes)
+    definition = "channel_def" if output.get("channel_def") else "label_def"
+    # One channel may hold the numbers of all labels, and still does.
+    if int(output["num_channels"]) == len(output[definition]):
+        output["num_channels"] = len(classes)
+    output[definition] = {str(number): name for number, name in enumerate(classes)}
     if task is Task.CLASSIFICATION:
         output["spatial_shape"] = [1, len(classes)]
+    told = ", ".join(f"{number} is {name}" for number, name in enumerate(classes))
+    metadata |= {name: told for name in ("label_classes", "pred_classes") if name in metadata}
     return metadata
 
 
@@ -176,7 +187,6 @@ def _write_network(bundle: Bundle, network: torch.nn.Module, folder: Path) -> No
     example = torch.rand((1, *bundle.input_shape), generator=torch.Generator().manual_seed(0))
     expected = _answer(network, example)
     script = folder / "models" / "model.ts"
-    reason = _compile(network, script, example)
     served = InferenceConfiguration(bundle)
     try:
         rebuilt = served.untrained_network()
@@ -188,6 +198,8 @@ def _write_network(bundle: Bundle, network: torch.nn.Module, folder: Path) -> No
     if rebuilt is not None and not _same(_answer(rebuilt.cpu().eval(), example), expected):
         msg = f"Bundle {bundle.name}: network_def of inference.json answers differently from what was trained"
         raise ExportError(msg)
+    # Training may have exchanged layers for ones that talk to other ranks, which cannot be compiled.
+    reason = _compile(network if rebuilt is None else rebuilt, script, example)
     if reason is not None:
         script.unlink(missing_ok=True)
         if rebuilt is None:
