@@ -1,4 +1,8 @@
-"""What the next environment may read of this one: models and their evaluation, nothing of patients."""
+"""What the next environment may read of this one: models and their evaluation, no image of a patient.
+
+Both name patients by the keys of the manifest, which are pseudonyms and no anonymisation
+(healthimaging/manifest.py): who gets the next environment's models gets these.
+"""
 
 from __future__ import annotations
 

@@ -57,6 +57,14 @@ def model_card(*, around: Surroundings, archive: Reference) -> dict[str, Any]:
                     },
                 }
             ],
-            "additional_information": {"custom_details": {"run": parameter("Run")}},
+            "additional_information": {
+                "custom_details": {
+                    "run": parameter("Run"),
+                    # Who starts the pipeline may lower them. Who approves has to see that.
+                    "minimum score": join(parameter("MinimumScore")),
+                    "minimum improvement": join(parameter("MinimumImprovement")),
+                    "held-out patients required": join(parameter("RequireHeldOut")),
+                }
+            },
         }
     )

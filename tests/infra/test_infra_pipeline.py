@@ -262,6 +262,11 @@ def test_a_model_card_says_where_the_model_comes_from() -> None:
     assert training["training_datasets"] == ["s3://models/manifests/a.json"]
     assert {"name": "max_steps", "value": "12"} in training["user_provided_hyper_parameters"]
     [evaluation] = content["evaluation_details"]
+    lowered = executed("Register", MinimumScore=0.1, MinimumImprovement=-1.0, RequireHeldOut=0)["ModelCard"]
+    told = json.loads(lowered["ModelCardContent"])["additional_information"]["custom_details"]
+    assert (told["minimum score"], told["minimum improvement"]) == ("0.1", "-1.0")
+    assert told["held-out patients required"] == "0"
+    check_model_card(lowered)
     assert evaluation["metadata"]["report"] == "s3://models/evaluation/execution1/report.html"
 
 

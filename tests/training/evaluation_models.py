@@ -59,6 +59,13 @@ class NotANumber(torch.nn.Module):
         return torch.cat([x, x], dim=1) * float("nan")
 
 
+class Refusing(torch.nn.Module):
+    """Wants a size that no volume here has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(7, 11, 13)
+
+
 class Passing(torch.nn.Module):
     """Hands on what it gets."""
 
@@ -251,7 +258,10 @@ class FakeAws:
 
     def list_model_packages(self, **request: Any) -> dict[str, Any]:
         self.asked.append(request)
-        newest = list(reversed(self.packages))[: request["MaxResults"]]
+        # Filters are applied to a page that is there already, so that one may come out empty.
+        if request.get("NextToken") != "2":
+            return {"ModelPackageSummaryList": [], "NextToken": "2"}
+        newest = reversed(self.packages)
         return {"ModelPackageSummaryList": [{"ModelPackageArn": one["ModelPackageArn"]} for one in newest]}
 
     def describe_model_package(self, *, ModelPackageName: str) -> dict[str, Any]:

@@ -10,7 +10,17 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.session import get_session
 from botocore.validate import ParamValidator
-from evaluation_models import GOOD, WORSE, Brightness, Evaluated, FakeAws, NotANumber, Shifted, case
+from evaluation_models import (
+    GOOD,
+    WORSE,
+    Brightness,
+    Evaluated,
+    FakeAws,
+    NotANumber,
+    Refusing,
+    Shifted,
+    case,
+)
 
 from training.errors import BaselineError
 from training.evaluation.baseline import newest_approved
@@ -29,12 +39,12 @@ def test_the_model_in_use_is_measured_on_the_same_patients(tmp_path: Path) -> No
     aws.approve(GOOD, tmp_path, trained_on=[case("chest-9", split="train")])
     arn = aws.approve(WORSE, tmp_path, trained_on=[case("chest-9", split="train")])
     document = compared(tmp_path, aws)
-    (asked,) = aws.asked
-    assert asked["ModelPackageGroupName"] == "lungs"
-    assert asked["ModelApprovalStatus"] == "Approved"
-    assert (asked["SortBy"], asked["SortOrder"]) == ("CreationTime", "Descending")
     shape = get_session().get_service_model("sagemaker").operation_model("ListModelPackages").input_shape
-    assert not ParamValidator().validate(asked, shape).has_errors()
+    for asked in aws.asked:
+        assert asked["ModelPackageGroupName"] == "lungs"
+        assert asked["ModelApprovalStatus"] == "Approved"
+        assert (asked["SortBy"], asked["SortOrder"]) == ("CreationTime", "Descending")
+        assert not ParamValidator().validate(asked, shape).has_errors()
     baseline = document["baseline"]
     assert baseline["modelPackageArn"] == arn
     assert baseline["patientsSeenInTraining"] == 0
@@ -181,6 +191,17 @@ def test_a_model_in_use_that_answers_no_numbers_shuts_the_gate(tmp_path: Path) -
     assert document["baseline"]["modelPackageArn"] == arn
     assert "not finite" in document["baseline"]["error"]
     assert document["gate"]["improvement"] == COMPARISON_FAILED
+
+
+def test_a_model_in_use_whose_own_code_fails_shuts_the_gate(tmp_path: Path) -> None:
+    """And the new model is measured all the same: else a broken model would stay in use for ever."""
+    aws = FakeAws()
+    arn = aws.approve(Refusing(), tmp_path)
+    document = compared(tmp_path, aws)
+    assert document["baseline"]["modelPackageArn"] == arn
+    assert "Image set chest-1: the approved model fails with RuntimeError" in document["baseline"]["error"]
+    assert document["gate"]["improvement"] == COMPARISON_FAILED
+    assert document["metrics"]["mean_dice"] > 0.9
 
 
 def test_a_model_in_use_of_another_task_shuts_the_gate(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,12 +22,14 @@ from training.evaluation.classification_scores import (
 )
 from training.evaluation.intervals import Difference, PatientMeans, estimate, intervals
 from training.evaluation.masks import segment_masks
+from training.evaluation.measurement import paired_difference
 from training.evaluation.segmentation_scores import (
     SCATTERED,
     SegmentationScores,
     SegmentedCase,
     hausdorff,
     score_segments,
+    with_common_distances,
 )
 
 AFFINE = torch.diag(torch.tensor([-2.0, -1.0, 5.0, 1.0], dtype=torch.float64))
@@ -191,6 +194,32 @@ def test_a_paired_difference_is_narrower_than_the_figures() -> None:
         Difference(mine, PatientMeans(["a"], {"dice": [1.0]}))
 
 
+def test_who_finds_nothing_is_not_nearer_for_it() -> None:
+    """On a hard case one model is far off, and the other finds nothing: a distance tells them apart on the
+    other cases only, and Dice on all.
+    """
+
+    def measured(*found: torch.Tensor) -> list[SegmentedCase]:
+        labels = (volume(4), volume(4))
+        return [
+            replace(scored(mask, wanted), case=case(f"chest-{number}"))
+            for number, (mask, wanted) in enumerate(zip(found, labels, strict=True))
+        ]
+
+    missing, far = measured(volume(5), volume()), measured(volume(5), volume(9))
+    assert SegmentationScores(missing).metrics(np.ones(2))["mean_hausdorff95_mm"] == pytest.approx(2)
+    assert SegmentationScores(far).metrics(np.ones(2))["mean_hausdorff95_mm"] == pytest.approx(6)
+    found = paired_difference(missing, far)
+    assert found.metrics(np.ones(2))["mean_hausdorff95_mm"] == 0
+    assert found.support()["mean_hausdorff95_mm"] == 1
+    assert found.support()["mean_dice"] == 2
+    # Nothing else of the results is touched.
+    for before, after in zip((missing, far), with_common_distances(missing, far), strict=True):
+        names = [name for name in SegmentationScores(before).support() if "hausdorff" not in name]
+        old, new = (SegmentationScores(one).metrics(np.ones(2)) for one in (before, after))
+        assert {name: old[name] for name in names} == {name: new[name] for name in names}
+
+
 def test_segments_have_figures_of_their_own() -> None:
     label = MetaTensor((volume(0) + volume(5) * 2)[None], affine=AFFINE)
     masks = {"lung": volume(0).bool(), "heart": volume().bool()}
@@ -295,6 +324,8 @@ def test_one_class_alone_has_no_area_and_the_rest_stands() -> None:
     scores = classified(("a", "yes", two(0.9)), ("b", "yes", two(0.2)))
     found = estimate(scores)
     assert found["auc"] is None
+    # A model that always says "yes" must not have the best possible value here.
+    assert found["balanced_accuracy"] is None
     assert found["accuracy"] == pytest.approx(0.5)
     assert intervals(scores)["auc"] is None
 

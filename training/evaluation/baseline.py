@@ -64,16 +64,9 @@ def newest_approved(group: str, *, connect: Connect) -> Approved | None:
     """
     try:
         sagemaker = connect("sagemaker")
-        summaries = sagemaker.list_model_packages(
-            ModelPackageGroupName=group,
-            ModelApprovalStatus="Approved",
-            SortBy="CreationTime",
-            SortOrder="Descending",
-            MaxResults=1,
-        )["ModelPackageSummaryList"]
-        if not summaries:
+        arn = _newest(sagemaker, group)
+        if arn is None:
             return None
-        arn = str(summaries[0]["ModelPackageArn"])
         package = sagemaker.describe_model_package(ModelPackageName=arn)
     except (ClientError, BotoCoreError) as error:
         msg = f"The approved packages of {group} cannot be read: {describe(error)}"
@@ -124,6 +117,10 @@ def open_baseline(approved: Approved, *, against: Model, scratch: Path, connect:
     except TrainingError as error:
         msg = f"The approved model cannot be opened: {error}"
         raise BaselineError(msg) from error
+    except Exception as error:
+        # The approved bundle's own code, which may raise anything.
+        msg = f"The approved model cannot be opened: {type(error).__name__}"
+        raise BaselineError(msg) from error
     different = same_task(against, model)
     if different is not None:
         msg = f"The approved model cannot be compared: {different}"
@@ -136,6 +133,24 @@ def describe(error: Exception) -> str:
     if isinstance(error, ClientError):
         return f"{error.operation_name}: {error.response.get('Error', {}).get('Code', 'Unknown')}"
     return type(error).__name__
+
+
+def _newest(sagemaker: Any, group: str) -> str | None:
+    request = {
+        "ModelPackageGroupName": group,
+        "ModelApprovalStatus": "Approved",
+        "SortBy": "CreationTime",
+        "SortOrder": "Descending",
+    }
+    # A page without packages says nothing while another one follows. Taken for the end, it would let a model
+    # pass that nobody compared.
+    while True:
+        page = sagemaker.list_model_packages(**request)
+        if page["ModelPackageSummaryList"]:
+            return str(page["ModelPackageSummaryList"][0]["ModelPackageArn"])
+        if not page.get("NextToken"):
+            return None
+        request["NextToken"] = page["NextToken"]
 
 
 def _verify(approved: Approved, opened: ModelFolder, *, s3: Any) -> None:

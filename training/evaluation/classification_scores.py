@@ -90,7 +90,9 @@ class ClassificationScores:
         return {
             "auc": self._area(weights),
             "accuracy": _mean(right, weights),
-            "balanced_accuracy": math.fsum(recalls) / len(recalls),
+            # Of one class it would be the share of that class which was found: 1 for a model that always says
+            # the same.
+            "balanced_accuracy": math.fsum(recalls) / len(recalls) if len(recalls) > 1 else math.nan,
             "brier": _mean(squared, weights),
             "expected_calibration_error": self._calibration_error(weights),
         }

@@ -14,8 +14,8 @@ from healthimaging import Case
 from training.errors import BaselineError, EvaluationError
 from training.evaluation.baseline import Baseline, Connect, newest_approved, open_baseline
 from training.evaluation.gate import COMPARISON_FAILED, LESS_IS_BETTER, Gate
-from training.evaluation.intervals import Difference, Interval, estimate, intervals
-from training.evaluation.measurement import CaseResult, measure, scores_of
+from training.evaluation.intervals import Interval, estimate, intervals
+from training.evaluation.measurement import CaseResult, measure, paired_difference, scores_of
 from training.evaluation.model import Model
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +79,12 @@ class Comparison:
         except EvaluationError as error:
             self._fail(error)
             return
+        except Exception as error:  # noqa: BLE001 - the approved bundle's own code may raise anything
+            # Whatever it is, it must not keep every later model from being measured.
+            _LOG.exception("the approved model failed on image set %s", case.image.image_set_id)
+            msg = f"Image set {case.image.image_set_id}: the approved model fails with {type(error).__name__}"
+            self._fail(BaselineError(msg))
+            return
         self._results.append(measured.result)
 
     def verdict(self, results: Sequence[CaseResult], score: float | None) -> Verdict:
@@ -113,10 +119,9 @@ class Comparison:
 
     def _compared(self, baseline: Baseline, results: Sequence[CaseResult]) -> Verdict:
         gate = self._gate
-        mine = scores_of([one for one in results if one.case.patient_key not in self._left_out])
-        theirs = scores_of(self._results)
-        my_metrics, their_metrics = estimate(mine), estimate(theirs)
-        difference = Difference(mine, theirs)
+        compared = [one for one in results if one.case.patient_key not in self._left_out]
+        my_metrics, their_metrics = estimate(scores_of(compared)), estimate(scores_of(self._results))
+        difference = paired_difference(compared, self._results)
         found, spread = difference.metrics(np.ones(len(difference.patients))), intervals(difference)
         improvement: float | None = None
         if gate.metric is not None:

@@ -12,9 +12,15 @@ from healthimaging import Case
 from training.configuration.bundle import Task
 from training.errors import EvaluationError
 from training.evaluation.classification_scores import ClassificationScores, ClassifiedCase
+from training.evaluation.intervals import Difference
 from training.evaluation.masks import segment_masks
 from training.evaluation.model import Model
-from training.evaluation.segmentation_scores import SegmentationScores, SegmentedCase, score_segments
+from training.evaluation.segmentation_scores import (
+    SegmentationScores,
+    SegmentedCase,
+    score_segments,
+    with_common_distances,
+)
 
 CaseResult = SegmentedCase | ClassifiedCase
 
@@ -69,6 +75,20 @@ def scores_of(results: Sequence[CaseResult]) -> SegmentationScores | Classificat
     if segmented:
         return SegmentationScores(segmented)
     return ClassificationScores([one for one in results if isinstance(one, ClassifiedCase)])
+
+
+def paired_difference(mine: Sequence[CaseResult], theirs: Sequence[CaseResult]) -> Difference:
+    """What one model's metrics have over another's.
+
+    Args:
+        mine: Results of one model.
+        theirs: Of the other, on the same cases in the same order.
+    """
+    my_segments, their_segments = with_common_distances(
+        [one for one in mine if isinstance(one, SegmentedCase)],
+        [one for one in theirs if isinstance(one, SegmentedCase)],
+    )
+    return Difference(scores_of(my_segments or mine), scores_of(their_segments or theirs))
 
 
 def why_undefined(results: Sequence[CaseResult]) -> str:

@@ -1,7 +1,7 @@
 """Pictures of the worst cases: three planes through the largest error, with the contours of both sides.
 
-They show voxels of the image and nothing of its header: no names, no dates. All the same they are images of
-patients, to be kept where images of patients are kept.
+They show voxels of the image and nothing of its header. All the same they are images of patients, with
+whatever is burnt into them, to be kept where images of patients are kept.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,37 @@ class SegmentationScores:
             },
             "casesWithIt": sum(1 for _, segment in chosen if segment.reference_ml > 0),
         }
+
+
+def with_common_distances(
+    mine: Sequence[SegmentedCase], theirs: Sequence[SegmentedCase]
+) -> tuple[list[SegmentedCase], list[SegmentedCase]]:
+    """Two models' results on the same cases, with a distance only where both found the segment.
+
+    A model that finds nothing has no distance. Without this it would look nearer the less it finds, because
+    what is hard to find is mostly far off where it is found. Dice and volumes tell of what was missed.
+
+    Args:
+        mine: Of one model.
+        theirs: Of the other, in the same order.
+    """
+    pairs = [_common(one, other) for one, other in zip(mine, theirs, strict=True)]
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def _common(one: SegmentedCase, other: SegmentedCase) -> tuple[SegmentedCase, SegmentedCase]:
+    both = {segment.label for segment in one.segments if segment.hausdorff95_mm is not None} & {
+        segment.label for segment in other.segments if segment.hausdorff95_mm is not None
+    }
+
+    def only(case: SegmentedCase) -> SegmentedCase:
+        segments = (
+            segment if segment.label in both else replace(segment, hausdorff95_mm=None)
+            for segment in case.segments
+        )
+        return replace(case, segments=tuple(segments))
+
+    return only(one), only(other)
 
 
 def score_segments(
