@@ -62,7 +62,7 @@ def containers_of(bench: Workbench, name: str) -> list[psutil.Process]:
 def test_hosts_meet_and_their_results_are_one(bench: Workbench, image: str) -> None:
     for number in range(5):
         bench.put(f"shards/{number}.txt", str(number))
-    made = job(bench, image, "work", hosts=3)
+    made = job(bench, image, "three", hosts=3)
     source = {
         "S3DataType": "S3Prefix",
         "S3Uri": bench.uri("shards/"),
@@ -81,7 +81,7 @@ def test_hosts_meet_and_their_results_are_one(bench: Workbench, image: str) -> N
     assert all(entry["resources"]["hosts"] == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] for entry in seen)
     assert sorted(name for entry in seen for name in entry["files"]) == [f"{n}.txt" for n in range(5)]
     assert all(entry["files"] for entry in seen)
-    assert keys(bench, "checkpoints/work/") == ["rank-0.pt", "rank-1.pt", "rank-2.pt"]
+    assert keys(bench, "checkpoints/three/") == ["rank-0.pt", "rank-1.pt", "rank-2.pt"]
     streams = bench.cloud.client("logs").describe_log_streams(
         logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{made['TrainingJobName']}/"
     )["logStreams"]
@@ -122,7 +122,7 @@ def test_a_stop_reaches_every_host(bench: Workbench, image: str) -> None:
     assert finished(bench, name)["TrainingJobStatus"] == "Stopped"
     assert not containers_of(bench, name)
     assert {"terminated-0.pt", "terminated-1.pt"} <= set(keys(bench, "checkpoints/wait/"))
-    again = job(bench, image, "work")
+    again = job(bench, image, "three")
     again["TrainingJobName"] = f"{name}-again"
     again["CheckpointConfig"] = made["CheckpointConfig"]
     bench.sagemaker.create_training_job(**again)

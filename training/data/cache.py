@@ -139,7 +139,7 @@ class ItemCache:
         except UnkeepableError as error:
             self._give_up(f"cannot hold what the bundle's transforms give ({error})")
             return False
-        used = self._used()
+        used = bytes_in(self._folder)
         if used + size_of(encoded) > self._limit:
             self._give_up(f"is full: {used / _GIB:.3g} of {self._limit / _GIB:.3g} GiB are used")
             return False
@@ -158,15 +158,6 @@ class ItemCache:
             return False
         return True
 
-    def _used(self) -> int:
-        """Bytes of all files, also those that others are writing."""
-        used = 0
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    used += entry.stat().st_size
-        return used
-
     def _give_up(self, why: str) -> None:
         """No further item is kept; what is there is still read."""
         with self._telling:
@@ -178,6 +169,17 @@ class ItemCache:
                     self._folder,
                     why,
                 )
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files in a folder, also those that others are writing; 0 where there is none."""
+    used = 0
+    # A folder that is missing or no folder is told by `ItemCache`, which also wants to write there.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                used += entry.stat().st_size
+    return used
 
 
 def _for_this_user(path: str, flags: int) -> int:

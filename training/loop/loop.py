@@ -29,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 REPORT_EVERY = 10
 """Optimizer steps between two lines with the training loss."""
 
+EPOCHS_TOLD = 3
+"""How many epochs get a line of their own where they are shorter than `REPORT_EVERY` batches."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
@@ -189,7 +192,9 @@ class TrainingLoop:
 
     def _after_epoch(self, engine: Engine) -> None:
         seconds = time.perf_counter() - self._epoch_began
-        if self._ranks.is_first:
+        # With a few cases an epoch is a step, and the log would be nothing but epochs.
+        telling = engine.state.epoch <= EPOCHS_TOLD or engine.state.epoch_length >= REPORT_EVERY
+        if self._ranks.is_first and telling:
             waited = self._clock.epoch_waited
             told = f"seconds={seconds:.2f} input_wait_seconds={waited:.3f}"
             print(f"epoch={engine.state.epoch} {told}", flush=True)

@@ -21,7 +21,7 @@ from healthimaging import Case, Manifest
 from training.configuration.bundle import Task
 from training.configuration.sources import open_bundle
 from training.configuration.training import Section, TrainingConfiguration
-from training.data.cache import ItemCache
+from training.data.cache import ItemCache, bytes_in
 from training.data.cases import CaseReader, check_cases, read_manifest
 from training.data.labels import check_labels
 from training.data.preparation import split_transform
@@ -80,8 +80,8 @@ def train(job: TrainingJob, *, open_reader: OpenReader, stop: StopRequest) -> No
     """
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch, open_ranks() as ranks:
         if not ranks.is_first:
-            # One voice; what goes wrong is still said.
-            logging.getLogger("training").setLevel(logging.WARNING)
+            # One voice; what fails is still said.
+            logging.getLogger("training").setLevel(logging.ERROR)
         _train(job, open_reader=open_reader, stop=stop, ranks=ranks, scratch=Path(scratch))
 
 
@@ -247,7 +247,9 @@ def _cache(parameters: Hyperparameters) -> ItemCache | None:
         limit = int(parameters.cache_gib * _GIB)
     else:
         existing = next(one for one in (folder, *folder.parents) if one.exists())
-        limit = int(shutil.disk_usage(existing).free * _SHARE_OF_FREE_SPACE)
+        # What is kept already, by another rank or an earlier training, took of the free space and counts.
+        room = shutil.disk_usage(existing).free + bytes_in(folder)
+        limit = int(room * _SHARE_OF_FREE_SPACE)
     return ItemCache(folder, limit_bytes=limit) if limit else None
 
 
