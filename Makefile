@@ -16,13 +16,13 @@ export JSII_NODE := $(CURDIR)/$(PLATFORM)/bin/node
 export PYTHONPATH := $(CURDIR)
 export PYTHONDONTWRITEBYTECODE := 1
 
-PLATFORM_PACKAGES := app.py infra local workbench healthimaging runtime/functions benchmarks
+PLATFORM_PACKAGES := app.py infra local workbench arrival healthimaging runtime/functions benchmarks
 MODELS_PACKAGES   := runtime training healthimaging
 # Needs MONAI, which only the models' environment has.
 MONAI_TESTS       := $(wildcard tests/healthimaging/test_healthimaging_monai*.py)
 # In one process: they share a deployed platform.
 ACCEPTANCE_TESTS  := tests/acceptance
-PLATFORM_TESTS    := tests/healthimaging tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
+PLATFORM_TESTS    := tests/healthimaging tests/arrival tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
 MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 
 IMAGES  := training runtime

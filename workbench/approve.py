@@ -17,13 +17,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from arrival.waiting import poll
 from workbench.deployment import Deployment, TrainingTask
 from workbench.errors import DeploymentFailed, WorkbenchError
 from workbench.log_tail import endpoint_log_group, log_tail
 from workbench.progress import Progress, silent
 from workbench.registry import PENDING, newest_packages, tasks_with_pending
 from workbench.served import Mode, Served, pascal_case
-from workbench.waiting import poll
 
 UPDATE_TIMEOUT_SECONDS = 3600.0
 SUCCEEDED = frozenset({"UPDATE_COMPLETE"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from arrival.waiting import poll
 from workbench.deployment import Deployment
 from workbench.errors import QueryFailed, WorkbenchError
 from workbench.progress import Progress, silent
 from workbench.query import QueryResult, Value, query, text_literal
-from workbench.waiting import poll
 
 INDEX_TIMEOUT_SECONDS = 180.0
 """Event, queue, function and Parquet take seconds; three minutes cover one retry of the queue."""

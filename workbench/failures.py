@@ -10,6 +10,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from arrival.errors import ArrivalError
 from healthimaging.errors import HealthImagingError
 from workbench.errors import WorkbenchError
 
@@ -20,6 +21,8 @@ def understood(error: BaseException) -> WorkbenchError | None:
     """The failure behind `error` with advice; None for an exception that nobody foresaw."""
     if isinstance(error, WorkbenchError):
         return error
+    if isinstance(error, ArrivalError):
+        return WorkbenchError(error.message, advice=error.advice)
     if isinstance(error, EndpointConnectionError):
         return WorkbenchError(
             str(error), advice="Is the cloud up? For --env local: monai-aws cloud up. Else check the network."

@@ -7,22 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from workbench.deployment import Deployment, StackOutputs
+from arrival.importing.import_job import BYTES_PER_JOB, FILES_PER_JOB, Archive, outcome, start_import
+from arrival.importing.job_output import FailedFile, FileWarning, ImportedFile, JobOutput
+from workbench.deployment import Deployment
 from workbench.dicom_files import find_files
-from workbench.errors import ImportFailed
-from workbench.import_report import FailedFile, FileWarning, ImportedFile, JobOutput, read_job_output
 from workbench.progress import Progress, silent
-from workbench.waiting import poll
 
-FILES_PER_JOB = 5_000
-BYTES_PER_JOB = 10 * 10**9
-"""HealthImaging's quotas for one import job: 5,000 files and 10 GB (developer guide, "Endpoints and
-quotas").
-"""
 UPLOAD_THREADS = 8
-JOB_TIMEOUT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +100,8 @@ def ingest(deployment: Deployment, paths: Iterable[Path], *, progress: Progress 
     key is seen in access logs and import manifests.
     """
     export = find_files(paths)
-    data = deployment.stack("data")
+    archive = archive_of(deployment)
+    medical_imaging = deployment.session.client("medical-imaging")
     jobs: list[JobOutput] = []
     names: dict[str, str] = {}
     run = uuid.uuid4().hex
@@ -116,8 +109,17 @@ def ingest(deployment: Deployment, paths: Iterable[Path], *, progress: Progress 
         keys = {f"{index:06d}.dcm": path for index, path in enumerate(batch)}
         prefix = f"{run}/{number:03d}/"
         progress(f"uploading {len(batch)} files")
-        _upload(deployment, bucket=data["InboxBucketName"], prefix=prefix, files=keys)
-        job = _import(deployment, data=data, prefix=prefix, progress=progress)
+        _upload(deployment, bucket=archive.inbox_bucket, prefix=prefix, files=keys)
+        started = start_import(
+            medical_imaging,
+            archive,
+            prefix=prefix,
+            client_token=uuid.uuid4().hex,
+            name=prefix.replace("/", "-").rstrip("-"),
+        )
+        progress(f"import job {started.job_id} started")
+        job = outcome(medical_imaging, deployment.session.client("s3"), archive, started)
+        progress(f"import job {job.job_id} completed")
         names.update({f"{job.job_id}/{key}": str(path) for key, path in keys.items()})
         jobs.append(job)
     damaged = tuple(
@@ -128,7 +130,18 @@ def ingest(deployment: Deployment, paths: Iterable[Path], *, progress: Progress 
         )
         for path in export.damaged
     )
-    return _report(data["DatastoreId"], jobs, names, damaged, tuple(str(path) for path in export.skipped))
+    return _report(archive.datastore_id, jobs, names, damaged, tuple(str(path) for path in export.skipped))
+
+
+def archive_of(deployment: Deployment) -> Archive:
+    """Where files of the environment go to."""
+    data = deployment.stack("data")
+    return Archive(
+        datastore_id=data["DatastoreId"],
+        import_role_arn=data["ImportRoleArn"],
+        inbox_bucket=data["InboxBucketName"],
+        import_bucket=data["ImportBucketName"],
+    )
 
 
 def batches(
@@ -156,50 +169,6 @@ def _upload(deployment: Deployment, *, bucket: str, prefix: str, files: Mapping[
         ]
         for upload in uploads:
             upload.result()
-
-
-def _import(deployment: Deployment, *, data: StackOutputs, prefix: str, progress: Progress) -> JobOutput:
-    client = deployment.session.client("medical-imaging")
-    datastore = data["DatastoreId"]
-    input_uri = f"s3://{data['InboxBucketName']}/{prefix}"
-    job_id = str(
-        client.start_dicom_import_job(
-            jobName=prefix.replace("/", "-").rstrip("-")[:64],
-            datastoreId=datastore,
-            dataAccessRoleArn=data["ImportRoleArn"],
-            # A fresh token for every run: a constant one would return an old job as if it were this one.
-            clientToken=uuid.uuid4().hex,
-            inputS3Uri=input_uri,
-            outputS3Uri=f"s3://{data['ImportBucketName']}/{prefix}",
-        )["jobId"]
-    )
-    progress(f"import job {job_id} started")
-
-    def ended() -> Mapping[str, Any] | None:
-        properties: Mapping[str, Any] = client.get_dicom_import_job(datastoreId=datastore, jobId=job_id)[
-            "jobProperties"
-        ]
-        return properties if properties["jobStatus"] in {"COMPLETED", "FAILED"} else None
-
-    job = poll(
-        ended,
-        every_seconds=1.0,
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
-        on_timeout=lambda: ImportFailed(
-            f"Import job {job_id} has not ended after {JOB_TIMEOUT_SECONDS / 60:.0f} minutes.",
-            advice="It goes on in HealthImaging; look at it with GetDICOMImportJob.",
-        ),
-    )
-    if job["jobStatus"] == "FAILED":
-        raise ImportFailed(
-            f"Import job {job_id} failed: {job.get('message', 'no message')}.",
-            advice="A whole job fails for its role, its buckets or its quotas, not for one file: "
-            "correct that first.",
-        )
-    progress(f"import job {job_id} completed")
-    return read_job_output(
-        deployment.session, job_id=job_id, input_uri=input_uri, output_uri=job["outputS3Uri"]
-    )
 
 
 def _report(

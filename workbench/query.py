@@ -12,10 +12,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from arrival.waiting import poll
 from workbench.deployment import Deployment
 from workbench.errors import QueryFailed
 from workbench.progress import Progress, silent
-from workbench.waiting import poll
 
 QUERY_TIMEOUT_SECONDS = 900.0
 Value = str | int | float | bool | date | datetime | None

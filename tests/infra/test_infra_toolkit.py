@@ -37,7 +37,7 @@ def test_the_archive_holds_what_a_person_needs(studio_archive: zipfile.ZipFile) 
         "source/notebooks/find-a-study.ipynb",
     } <= names
     assert {Path(name).parts[1] for name in names - {"requirements.txt"}} == {
-        "workbench", "healthimaging", "infra", "notebooks",
+        "workbench", "arrival", "healthimaging", "infra", "notebooks",
     }  # fmt: skip
     assert not [name for name in names if "demo" in name or name.endswith(".pyc")]
     assert {Path(name).suffix for name in names if "/infra/" in name} == {".toml"}

@@ -23,6 +23,7 @@ from training_world import (
 from typer.testing import CliRunner
 from workbench_fakes import FakeLogs, FakeS3, deployment, error
 
+from arrival.importing.job_output import FailedFile, ImportedFile
 from healthimaging.errors import MissingSliceError
 from healthimaging.manifest import Manifest
 from workbench import main
@@ -33,7 +34,6 @@ from workbench.demo import __main__ as demo
 from workbench.environment import load_environment
 from workbench.errors import EnvironmentInvalid, ProgramFailed, WorkbenchError
 from workbench.failures import understood
-from workbench.import_report import FailedFile, ImportedFile
 from workbench.ingest import IngestReport
 from workbench.program import run_program
 from workbench.provision import program_environment

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from workbench_result import findings, ingest_report, phantom, steps
 
+from arrival.importing.job_output import FailedFile
 from workbench.demo.findings import Findings, summary
 from workbench.demo.line_chart import line_chart, nice_axis
 from workbench.demo.planes import PIXEL_MM, orthogonal_planes
 from workbench.demo.report import bars, duration, render_report
 from workbench.errors import WorkbenchError
-from workbench.import_report import FailedFile
 from workbench.ingest import IngestReport
 
 VOID = {"meta", "br", "img"}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from workbench_fakes import FakeS3, deployment, ndjson
 
+from arrival.errors import ImportFailedError
+from arrival.importing.job_output import read_job_output
+from arrival.s3_uri import split_s3_uri
 from workbench.dicom_files import find_files
-from workbench.errors import ImportFailed
-from workbench.import_report import read_job_output, split_s3_uri
 from workbench.ingest import batches, ingest
 
 DICOM = b"\0" * 128 + b"DICM" + b"rest"
@@ -137,7 +138,7 @@ def test_a_file_that_the_job_does_not_mention_is_a_failure(tmp_path: Path) -> No
 def test_a_failed_job_is_an_error(tmp_path: Path) -> None:
     s3 = FakeS3()
     client = FakeMedicalImaging(s3, status="FAILED")
-    with pytest.raises(ImportFailed, match="no access"):
+    with pytest.raises(ImportFailedError, match="no access"):
         ingest(deployment(s3=s3, medical_imaging=client), [write(tmp_path / "in", a__dcm=DICOM)])
 
 
@@ -171,7 +172,7 @@ def test_late_manifest_is_waited_for() -> None:
         late={folder + "job-output-manifest.json": 2},
     )
     output = read_job_output(
-        deployment(s3=s3).session,
+        s3,
         job_id="j",
         input_uri="s3://inbox/run/",
         output_uri=f"s3://{folder}",
@@ -185,11 +186,9 @@ def test_late_manifest_is_waited_for() -> None:
 
 
 def test_manifest_that_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.import_report.MANIFEST_TIMEOUT_SECONDS", 0.0)
-    with pytest.raises(ImportFailed, match="no manifest"):
-        read_job_output(
-            deployment(s3=FakeS3()).session, job_id="j", input_uri="s3://a/b/", output_uri="s3://c/d/"
-        )
+    monkeypatch.setattr("arrival.importing.job_output.MANIFEST_TIMEOUT_SECONDS", 0.0)
+    with pytest.raises(ImportFailedError, match="no manifest"):
+        read_job_output(FakeS3(), job_id="j", input_uri="s3://a/b/", output_uri="s3://c/d/")
 
 
 def test_batches_respect_both_quotas(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from arrival.importing.job_output import ImportedFile
 from healthimaging.manifest import Case, Manifest
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
@@ -17,7 +18,6 @@ from workbench.demo.planes import orthogonal_planes
 from workbench.demo.snapshot import Snapshot
 from workbench.demo.steps import StepRecord
 from workbench.demo.ways import Way
-from workbench.import_report import ImportedFile
 from workbench.ingest import IngestReport
 from workbench.predicting.answer import PredictedSegment, Prediction, StoredSegmentation
 from workbench.query import Column, QueryResult

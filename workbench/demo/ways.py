@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import healthimaging
+from arrival.waiting import poll
 from healthimaging.reference import ImageSetRef
 from healthimaging.volumes.geometry import Geometry
 from workbench.demo.comparison import Mask, stored_mask
@@ -30,7 +31,6 @@ from workbench.predicting.answer import Prediction
 from workbench.predicting.batch import BatchResult, predict_batch
 from workbench.predicting.predict import predict
 from workbench.progress import Progress
-from workbench.waiting import poll
 
 ARRIVAL_SECONDS = 240.0
 """From import to stored segmentation: quiet period, dispatch, the work, and one retry of a queue."""

@@ -7,15 +7,15 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from arrival.s3_uri import split_s3_uri
+from arrival.waiting import poll
 from healthimaging.reference import ImageSetRef
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed
-from workbench.import_report import split_s3_uri
 from workbench.log_tail import endpoint_log_group, log_tail
 from workbench.predicting.answer import Prediction, failure_message, read_body, request_body
 from workbench.progress import Progress
 from workbench.served import Served
-from workbench.waiting import poll
 
 INVOCATION_SECONDS = 3600
 """How long an endpoint may work on a request: as long as SageMaker allows. Unasked, it gives 15 minutes

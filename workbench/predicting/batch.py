@@ -15,19 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from arrival.s3_uri import split_s3_uri
+from arrival.waiting import poll
 from healthimaging.manifest import Manifest
 from healthimaging.reference import ImageSetRef
 from workbench.catalog import DERIVED_MODALITIES, series_rows
 from workbench.deployment import Deployment
 from workbench.errors import PredictionFailed, QueryFailed, WorkbenchError
-from workbench.import_report import split_s3_uri
 from workbench.log_tail import TRANSFORM_JOBS, log_tail
 from workbench.predicting.answer import Prediction, read_body, request_body
 from workbench.predicting.asynchronous import object_if_there
 from workbench.progress import Progress, silent
 from workbench.query import query
 from workbench.served import Mode, Served
-from workbench.waiting import poll
 
 BATCH_TIMEOUT_SECONDS = 5 * 24 * 3600.0
 """SageMaker's own limit for a job."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from arrival.waiting import poll
 from workbench.deployment import Deployment
 from workbench.errors import TrainingFailed, WorkbenchError
 from workbench.log_tail import log_tail
@@ -21,7 +22,6 @@ from workbench.training.execution import ENDED, Follower, PipelineStep, executio
 from workbench.training.pipeline import read_pipeline
 from workbench.training.refusal import Refusal, refusal
 from workbench.training.request import TrainingRequest, start_training
-from workbench.waiting import poll
 
 PIPELINE_TIMEOUT_SECONDS = 28 * 24 * 3600.0
 """SageMaker's own limit for a training job."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from workbench.errors import WorkbenchError
-
 Result = TypeVar("Result")
 
 
@@ -16,7 +14,7 @@ def poll(
     *,
     every_seconds: float,
     timeout_seconds: float,
-    on_timeout: Callable[[], WorkbenchError],
+    on_timeout: Callable[[], Exception],
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Result:

@@ -11,13 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from workbench.errors import ImportFailed
-from workbench.session import Session
-from workbench.waiting import poll
+from arrival.errors import ImportFailedError
+from arrival.s3_uri import split_s3_uri
+from arrival.waiting import poll
 
 MANIFEST_TIMEOUT_SECONDS = 60.0
 """The manifest was seen a few seconds late on AWS; a minute is a generous multiple of that."""
@@ -65,12 +64,22 @@ class JobOutput:
 
 
 def read_job_output(
-    session: Session, *, job_id: str, input_uri: str, output_uri: str, every_seconds: float = 1.0
+    s3: Any, *, job_id: str, input_uri: str, output_uri: str, every_seconds: float = 1.0
 ) -> JobOutput:
-    """Read the output folder `output_uri` of a job that has ended, waiting for a late manifest."""
+    """Read the output folder `output_uri` of a job that has ended, waiting for a late manifest.
+
+    Args:
+        s3: boto3 `s3` client.
+        job_id: The job, for the error.
+        input_uri: Its input prefix, which the names of files are relative to.
+        output_uri: Its output folder, as GetDICOMImportJob says it once the job has ended.
+        every_seconds: How often a manifest that is late is looked for.
+
+    Raises:
+        ImportFailedError: There is no manifest after `MANIFEST_TIMEOUT_SECONDS`.
+    """
     bucket, folder = split_s3_uri(output_uri)
     folder = folder.rstrip("/") + "/"
-    s3 = session.client("s3")
 
     def manifest() -> Mapping[str, Any] | None:
         body = _object(s3, bucket, folder + "job-output-manifest.json")
@@ -80,7 +89,7 @@ def read_job_output(
         manifest,
         every_seconds=every_seconds,
         timeout_seconds=MANIFEST_TIMEOUT_SECONDS,
-        on_timeout=lambda: ImportFailed(
+        on_timeout=lambda: ImportFailedError(
             f"Import job {job_id} ended, but wrote no manifest to {output_uri}.",
             advice="Check that the import role may write to that bucket, then ingest again.",
         ),
@@ -124,12 +133,6 @@ def read_job_output(
         failed=failed,
         warnings=warnings,
     )
-
-
-def split_s3_uri(uri: str) -> tuple[str, str]:
-    """ "s3://bucket/a/b" -> ("bucket", "a/b")."""
-    parts = urlsplit(uri, allow_fragments=False)
-    return parts.netloc, parts.path.removeprefix("/")
 
 
 def _ndjson(s3: Any, uri: str, fallback: str) -> Iterator[Mapping[str, Any]]:

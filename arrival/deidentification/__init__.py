@@ -1,0 +1,1 @@
+"""De-identification before import (DICOM PS3.15 annex E)."""

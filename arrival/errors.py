@@ -1,0 +1,25 @@
+"""What can go wrong while something arrives: what went wrong, and what to do next.
+
+Messages carry identifiers (UIDs, job ids, object keys) and what a person typed, never attributes of a
+patient.
+"""
+
+from __future__ import annotations
+
+
+class ArrivalError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        message: What is wrong.
+        advice: One sentence that says what to do next.
+    """
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+class ImportFailedError(ArrivalError):
+    """An import job as a whole failed, or ended without a readable result."""

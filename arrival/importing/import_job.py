@@ -1,0 +1,114 @@
+"""One import job of HealthImaging, from its start to what it says about every file.
+
+Source: https://docs.aws.amazon.com/healthimaging/latest/devguide/importing-images.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arrival.errors import ImportFailedError
+from arrival.importing.job_output import JobOutput, read_job_output
+from arrival.waiting import poll
+
+FILES_PER_JOB = 5_000
+BYTES_PER_JOB = 10 * 10**9
+BYTES_PER_FILE = 4 * 10**9
+"""HealthImaging's quotas: files and bytes of one import job, and bytes of one file
+(https://docs.aws.amazon.com/general/latest/gr/healthimaging-quotas.html).
+"""
+
+JOB_TIMEOUT_SECONDS = 3600.0
+
+_NAME_LENGTH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """The datastore that files go to, and the buckets on the way there (outputs of stack `data`)."""
+
+    datastore_id: str
+    import_role_arn: str
+    inbox_bucket: str
+    """DICOM files as they arrive."""
+    import_bucket: str
+    """What import jobs report, and what is kept about arrivals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportJob:
+    """A job that has been started."""
+
+    job_id: str
+    input_uri: str
+
+
+def start_import(
+    medical_imaging: Any, archive: Archive, *, prefix: str, client_token: str, name: str
+) -> ImportJob:
+    """Start a job over every object below `prefix` of the inbox bucket.
+
+    Args:
+        medical_imaging: boto3 `medical-imaging` client, whose retries wait where the service throttles
+            (StartDICOMImportJob: one a second).
+        archive: Where to.
+        prefix: Ends with a slash. The output is written below the same prefix of the import bucket.
+        client_token: Fresh for every job; the same one again gives the same job, which is how a start whose
+            answer was lost is asked for again.
+        name: Shown in lists of jobs.
+    """
+    input_uri = f"s3://{archive.inbox_bucket}/{prefix}"
+    job_id = medical_imaging.start_dicom_import_job(
+        jobName=name[:_NAME_LENGTH],
+        datastoreId=archive.datastore_id,
+        dataAccessRoleArn=archive.import_role_arn,
+        clientToken=client_token,
+        inputS3Uri=input_uri,
+        outputS3Uri=f"s3://{archive.import_bucket}/{prefix}",
+    )["jobId"]
+    return ImportJob(job_id=str(job_id), input_uri=input_uri)
+
+
+def outcome(
+    medical_imaging: Any, s3: Any, archive: Archive, job: ImportJob, *, every_seconds: float = 1.0
+) -> JobOutput:
+    """Wait until a job has ended, and read what it says about its files.
+
+    Raises:
+        ImportFailedError: The job as a whole failed, does not end, or left no manifest.
+    """
+
+    def ended() -> Mapping[str, Any] | None:
+        properties: Mapping[str, Any] = medical_imaging.get_dicom_import_job(
+            datastoreId=archive.datastore_id, jobId=job.job_id
+        )["jobProperties"]
+        return properties if properties["jobStatus"] in {"COMPLETED", "FAILED"} else None
+
+    properties = poll(
+        ended,
+        every_seconds=every_seconds,
+        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        on_timeout=_does_not_end(job.job_id),
+    )
+    if properties["jobStatus"] == "FAILED":
+        raise ImportFailedError(
+            f"Import job {job.job_id} failed: {properties.get('message', 'no message')}.",
+            advice="A whole job fails for its role, its buckets or its quotas, not for one file: "
+            "correct that first.",
+        )
+    return read_job_output(
+        s3,
+        job_id=job.job_id,
+        input_uri=job.input_uri,
+        output_uri=properties["outputS3Uri"],
+        every_seconds=every_seconds,
+    )
+
+
+def _does_not_end(job_id: str) -> Callable[[], ImportFailedError]:
+    return lambda: ImportFailedError(
+        f"Import job {job_id} has not ended after {JOB_TIMEOUT_SECONDS / 60:.0f} minutes.",
+        advice="It goes on in HealthImaging; look at it with GetDICOMImportJob.",
+    )
