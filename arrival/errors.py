@@ -23,3 +23,11 @@ class ArrivalError(Exception):
 
 class ImportFailedError(ArrivalError):
     """An import job as a whole failed, or ended without a readable result."""
+
+
+class KeyMaterialError(ArrivalError):
+    """The key of de-identification is missing, too short, or cannot be read."""
+
+
+class SealedRecordError(ArrivalError):
+    """A re-identification record was sealed with another key, or is damaged."""
