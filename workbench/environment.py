@@ -1,7 +1,8 @@
 """The part of an environment file that the workbench needs: which account, how to reach it, what it serves.
 
 `infra/environments/<name>.toml` is validated in full by `infra`; the workbench reads `[aws]`, `[local]`,
-`[[training.tasks]]` and `[[inference.endpoints]]` as data, so that it runs without the CDK installed.
+`[arrival]`, `[[training.tasks]]` and `[[inference.endpoints]]` as data, so that it runs without the CDK
+installed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """`[arrival]`: how files come in."""
+
+    deidentify: bool = False
+    """Whether what is ingested is de-identified unless a person says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """One deployment target."""
 
@@ -54,6 +63,7 @@ class Environment:
     """`[[inference.endpoints]]`, in the file's order."""
     tasks: tuple[Task, ...] = ()
     """`[[training.tasks]]`, in the file's order."""
+    arrival: Arrival = Arrival()
 
     def stack_name(self, part: str) -> str:
         """Name of a stack of this environment; `part` is data, catalog, training or inference."""
@@ -100,6 +110,7 @@ def load_environment(name: str, *, folder: Path = DEFAULT_FOLDER) -> Environment
         for index, section in enumerate(document.get("training", {}).get("tasks", ()))
         for where in [f"training.tasks.{index}"]
     )
+    arrival = _arrival(document, problems)
     if problems:
         raise EnvironmentInvalid(
             f"{path} cannot be used: {'; '.join(problems)}.", advice="Correct the file and run again."
@@ -111,7 +122,19 @@ def load_environment(name: str, *, folder: Path = DEFAULT_FOLDER) -> Environment
         local=local,
         served=served,
         tasks=tasks,
+        arrival=arrival,
     )
+
+
+def _arrival(document: Mapping[str, Any], problems: list[str]) -> Arrival:
+    if "arrival" not in document:
+        return Arrival()
+    deidentify = _section(document, "arrival", problems).get("deidentify")
+    if not isinstance(deidentify, bool):
+        # Not to be guessed: it decides whether patients' names leave the machine.
+        problems.append("arrival.deidentify must be true or false")
+        return Arrival()
+    return Arrival(deidentify=deidentify)
 
 
 def _served(document: Mapping[str, Any], problems: list[str]) -> tuple[Served, ...]:

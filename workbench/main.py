@@ -22,11 +22,12 @@ from workbench.compare import compare
 from workbench.datasets.command import dataset_command
 from workbench.dead_letters.command import dead_letters
 from workbench.environment import REPOSITORY, load_environment
-from workbench.ingest import ingest
+from workbench.ingesting.command import ingest_command
 from workbench.output import Output
 from workbench.predicting.command import predict_command
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, table_rows
+from workbench.reidentify import reidentify_command
 from workbench.session import Session
 from workbench.show import show
 from workbench.training.command import train_command
@@ -106,28 +107,7 @@ def deploy_command(
         output.result({"environment": env, "bootstrapped": bootstrapped}, [f"deployed {env}"])
 
 
-@app.command("ingest")
-def ingest_command(
-    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders with DICOM files.")],
-    env: Env = "local",
-    as_json: Json = False,
-) -> None:
-    """Import DICOM files into the datastore; fails if any file could not be imported."""
-    output = Output(as_json)
-    with reporting(output):
-        report = ingest(deployment_of(env), paths, progress=output.progress)
-        lines = [f"{len(report.imported)} files imported into {len(report.image_sets)} image sets"]
-        for one in report.image_sets:
-            primary = "" if one.is_primary else ", NOT PRIMARY: it conflicts with its study"
-            lines.append(f"  {one.image_set_id} version {one.version_id}, {one.instances} instances{primary}")
-        lines += [f"warning {one.code}: {one.file}: {one.message}" for one in report.warnings]
-        lines += [f"not DICOM, skipped: {one}" for one in report.skipped]
-        lines += [f"FAILED {one.file}: {one.kind}: {one.reason}" for one in report.failed]
-        output.result(report.to_json(), lines)
-    if not report.ok:
-        if not report.imported and not report.failed:
-            output.errors.print("No DICOM file was found.")
-        raise typer.Exit(1)
+app.command("ingest")(ingest_command)
 
 
 @app.command("query")
@@ -150,6 +130,7 @@ def query_command(
             output.errors.print(f"{len(result.rows)} rows, {result.bytes_scanned} bytes scanned", style="dim")
 
 
+app.command("reidentify")(reidentify_command)
 app.command("dataset")(dataset_command)
 app.command("train")(train_command)
 

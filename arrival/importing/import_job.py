@@ -5,6 +5,7 @@ Source: https://docs.aws.amazon.com/healthimaging/latest/devguide/importing-imag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,10 @@ BYTES_PER_FILE = 4 * 10**9
 JOB_TIMEOUT_SECONDS = 3600.0
 
 _NAME_LENGTH = 64
+
+
+class JobFailedError(ImportFailedError):
+    """A job ended as FAILED: for its role, its buckets or its quotas. None of its files was imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +82,44 @@ def outcome(
     """Wait until a job has ended, and read what it says about its files.
 
     Raises:
-        ImportFailedError: The job as a whole failed, does not end, or left no manifest.
+        JobFailedError: The job as a whole failed.
+        ImportFailedError: It does not end, or left no manifest.
+    """
+    output_uri = wait_for_end(medical_imaging, archive, job.job_id, every_seconds=every_seconds)
+    return read_job_output(
+        s3,
+        job_id=job.job_id,
+        input_uri=job.input_uri,
+        output_uri=output_uri,
+        every_seconds=every_seconds,
+    )
+
+
+def wait_for_end(
+    medical_imaging: Any,
+    archive: Archive,
+    job_id: str,
+    *,
+    every_seconds: float = 1.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Wait until a job is COMPLETED, and return the S3 URI of its output folder.
+
+    Args:
+        medical_imaging: boto3 `medical-imaging` client.
+        archive: Whose datastore the job imports to.
+        job_id: The job.
+        every_seconds: How often it is looked at (GetDICOMImportJob: 25 a second for the account).
+        sleep: Waits between two looks; may raise, to end the waiting.
+
+    Raises:
+        JobFailedError: The job as a whole failed.
+        ImportFailedError: It has not ended after `JOB_TIMEOUT_SECONDS`.
     """
 
     def ended() -> Mapping[str, Any] | None:
         properties: Mapping[str, Any] = medical_imaging.get_dicom_import_job(
-            datastoreId=archive.datastore_id, jobId=job.job_id
+            datastoreId=archive.datastore_id, jobId=job_id
         )["jobProperties"]
         return properties if properties["jobStatus"] in {"COMPLETED", "FAILED"} else None
 
@@ -90,21 +127,16 @@ def outcome(
         ended,
         every_seconds=every_seconds,
         timeout_seconds=JOB_TIMEOUT_SECONDS,
-        on_timeout=_does_not_end(job.job_id),
+        on_timeout=_does_not_end(job_id),
+        sleep=sleep,
     )
     if properties["jobStatus"] == "FAILED":
-        raise ImportFailedError(
-            f"Import job {job.job_id} failed: {properties.get('message', 'no message')}.",
+        raise JobFailedError(
+            f"Import job {job_id} failed: {properties.get('message', 'no message')}.",
             advice="A whole job fails for its role, its buckets or its quotas, not for one file: "
             "correct that first.",
         )
-    return read_job_output(
-        s3,
-        job_id=job.job_id,
-        input_uri=job.input_uri,
-        output_uri=properties["outputS3Uri"],
-        every_seconds=every_seconds,
-    )
+    return str(properties["outputS3Uri"])
 
 
 def _does_not_end(job_id: str) -> Callable[[], ImportFailedError]:

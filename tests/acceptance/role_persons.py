@@ -16,7 +16,7 @@ from workbench.datasets.make import Division, make_dataset
 from workbench.datasets.selection import default_sql
 from workbench.dead_letters.letters import list_dead_letters, replay_dead_letters
 from workbench.demo.label import SERIES_DESCRIPTION
-from workbench.ingest import ingest
+from workbench.ingest import Options, ingest
 from workbench.log_tail import TRAINING_JOBS, endpoint_log_group, log_tail
 from workbench.predicting.batch import predict_batch
 from workbench.predicting.predict import predict
@@ -114,7 +114,7 @@ def approve_a_model(world: RoleWorld) -> None:
 
 def bring_in_a_study(world: RoleWorld) -> None:
     """`monai-aws ingest`"""
-    report = ingest(world.as_persona(INTEGRATOR), world.study.images)
+    report = ingest(world.as_persona(INTEGRATOR), world.study.images, options=Options(again=True))
     if not report.ok:
         raise StepFailed(str([one.reason for one in report.failed]))
 
@@ -147,7 +147,7 @@ def ask_for_a_batch(world: RoleWorld) -> None:
 
 
 def _new_version(world: RoleWorld) -> ImageSetRef:
-    [images] = ingest(world.deployment, world.study.images).image_sets
+    [images] = ingest(world.deployment, world.study.images, options=Options(again=True)).image_sets
     return ImageSetRef(
         datastore_id=world.image_set[0],
         image_set_id=images.image_set_id,

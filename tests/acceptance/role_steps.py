@@ -15,7 +15,7 @@ from role_training import StepFailed
 from role_world import RoleWorld
 
 from healthimaging.reference import ImageSetRef
-from workbench.ingest import ingest
+from workbench.ingest import Options, ingest
 from workbench.predicting.predict import predict
 
 Step = Callable[[RoleWorld], object]
@@ -23,7 +23,7 @@ Step = Callable[[RoleWorld], object]
 
 def import_files(world: RoleWorld) -> None:
     """HealthImaging imports the patient's files from the inbox."""
-    report = ingest(world.deployment, world.study.images)
+    report = ingest(world.deployment, world.study.images, options=Options(again=True))
     if not report.ok:
         raise StepFailed(str([one.reason for one in report.failed]))
 

@@ -35,6 +35,7 @@ from workbench.environment import load_environment
 from workbench.errors import EnvironmentInvalid, ProgramFailed, WorkbenchError
 from workbench.failures import understood
 from workbench.ingest import IngestReport
+from workbench.ingesting import command as ingest_command
 from workbench.program import run_program
 from workbench.provision import program_environment
 from workbench.served import Mode
@@ -220,7 +221,8 @@ def test_ingest_fails_if_a_file_failed(monkeypatch: pytest.MonkeyPatch, failed: 
         skipped=("in/README",),
         warnings=(),
     )
-    monkeypatch.setattr(main, "ingest", lambda *_, **__: report)
+    monkeypatch.setattr(ingest_command, "run_ingest", lambda *_, **__: report)
+    monkeypatch.setattr(ingest_command, "deployment_of", lambda _env: None)
     result = run("ingest", "in", "--json")
     assert result.exit_code == code
     assert json.loads(result.stdout)["ok"] is not failed

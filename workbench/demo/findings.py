@@ -95,7 +95,7 @@ def summary(findings: Findings, steps: Sequence[StepRecord]) -> dict[str, object
         "prediction_seconds": findings.prediction_seconds,
         "image_sets": dict(findings.image_sets),
         "counts": {
-            "imported_files": len(ingested.imported) if ingested else 0,
+            "imported_files": len(ingested.present) if ingested else 0,
             "failed_files": len(ingested.failed) if ingested else 0,
             "skipped_files": len(ingested.skipped) if ingested else 0,
             "image_sets": len(ingested.image_sets) if ingested else 0,

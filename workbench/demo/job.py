@@ -337,7 +337,7 @@ def _score(
 def _image_set_of(report: IngestReport, files: Sequence[Path]) -> ImageSetRef:
     """The one image set that `files` became, at its newest version."""
     names = {str(file) for file in files}
-    found = {one.image_set_id: one for one in report.imported if one.file in names}
+    found = {one.image_set_id: one for one in report.present if one.file in names}
     if len(found) != 1:
         raise ImportFailed(
             f"{len(names)} files of one series became {len(found)} image sets: {', '.join(found) or 'none'}.",
@@ -355,7 +355,7 @@ def _require_clean(report: IngestReport) -> None:
     if report.failed:
         files = ", ".join(one.file for one in report.failed[:5])
         raise ImportFailed(
-            f"{len(report.failed)} of {len(report.failed) + len(report.imported)} files were not "
+            f"{len(report.failed)} of {len(report.failed) + len(report.present)} files were not "
             f"imported: {files}.",
             advice="The others are in the datastore. Repair or remove these files and run again.",
             details=[f"{one.file}: {one.kind}: {one.reason}" for one in report.failed],

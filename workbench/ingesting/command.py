@@ -1,0 +1,152 @@
+"""`monai-aws ingest`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.command_line import Env, Json, deployment_of, reporting
+from workbench.ingesting.bars import Bars
+from workbench.ingesting.dry_run import plan
+from workbench.ingesting.options import JOBS_AT_ONCE, Options
+from workbench.ingesting.report import IngestReport
+from workbench.ingesting.run import run_ingest
+from workbench.ingesting.watching import Lines, Watcher
+from workbench.output import Output
+
+
+def ingest_command(
+    paths: Annotated[
+        list[str], typer.Argument(help="DICOM files, folders or zip files with them, or s3://BUCKET/PREFIX.")
+    ],
+    env: Env = "local",
+    as_json: Json = False,
+    deidentify: Annotated[
+        bool | None,
+        typer.Option(
+            "--deidentify/--no-deidentify",
+            help="Before files leave this machine; the environment file says so where nothing is given.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Import instances that the archive holds with other content.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Import also what the archive holds with the same content.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=100, help="Import jobs at the same time.")] = JOBS_AT_ONCE,
+    journal: Annotated[
+        Path | None, typer.Option(help="Journal of what has been done; build/ingest/DATASTORE.sqlite.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write what became of every file there, as JSON lines.")
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Show patients' data where attributes conflict.")
+    ] = False,
+) -> None:
+    """Import DICOM files; fails unless everything that is DICOM is in. Run it again to go on after a failure.
+
+    What the archive holds already is not imported twice.
+    """
+    output = Output(as_json)
+    options = Options(journal=journal, deidentify=deidentify, replace=replace, again=again, jobs_at_once=jobs)
+    with reporting(output), _watching(output) as watcher:
+        try:
+            if dry_run:
+                planned = plan(deployment_of(env), paths, options=options, watcher=watcher)
+                ok, document, lines = planned.ok, planned.to_json(), planned.lines()
+            else:
+                done = run_ingest(deployment_of(env), paths, options=options, watcher=watcher, values=values)
+                if report is not None:
+                    write_report(done, report)
+                ok, document, lines = done.ok, done.to_json(), report_lines(done)
+        except KeyboardInterrupt:
+            output.errors.print("Stopped. What is done is in the journal: the same command goes on.")
+            raise
+    output.result(document, lines)
+    if not ok:
+        if not any(document[key] for key in ("failed", "quarantined")):
+            output.errors.print("No DICOM file was found.")
+        raise typer.Exit(1)
+
+
+def _watching(output: Output) -> AbstractContextManager[Watcher]:
+    if not output.as_json and output.errors.is_terminal:
+        return Bars(output.errors)
+    return nullcontext(Lines(output.progress))
+
+
+def report_lines(report: IngestReport) -> list[str]:
+    """For a person: totals, image sets, and every file that is not simply in."""
+    how = ", de-identified" if report.deidentified else ""
+    totals = (
+        f"{len(report.imported)} files imported{how}, {len(report.already)} already in,"
+        f" {len(report.duplicates)} duplicates, {len(report.failed)} failed,"
+        f" {len(report.quarantined)} quarantined, {len(report.skipped)} skipped, of {report.given} given;"
+        f" in {len(report.image_sets)} image sets"
+    )
+    lines = [totals]
+    why = {one.image_set_id: one for one in report.conflicts}
+    for one in report.image_sets:
+        primary = "" if one.is_primary else ", NOT PRIMARY: it conflicts with its study"
+        conflict = why.get(one.image_set_id)
+        if conflict is not None and conflict.attributes:
+            primary += f" in {', '.join(conflict.attributes)}"
+        lines.append(f"  {one.image_set_id} version {one.version_id}, {one.instances} instances{primary}")
+        if conflict is not None:
+            lines += [f"    {key}: {here!r}, not {there!r}" for key, (here, there) in conflict.values.items()]
+    lines += [f"warning {one.code}: {one.file}: {one.message}" for one in report.warnings]
+    lines += [f"duplicate: {one.file} is the same as {one.same_as}" for one in report.duplicates]
+    lines += [f"not DICOM, skipped: {one}" for one in report.skipped]
+    lines += [f"QUARANTINED {one.file}: {one.reason}" for one in report.quarantined]
+    lines += [f"FAILED {one.file}: {one.kind}: {one.reason}" for one in report.failed]
+    return lines
+
+
+def write_report(report: IngestReport, path: Path) -> None:
+    """JSON lines: the totals, then one line a file. It names files as they were given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(**line: object) -> None:
+            file.write(json.dumps(line) + "\n")
+
+        write(
+            ok=report.ok,
+            datastoreId=report.datastore_id,
+            jobs=list(report.jobs),
+            deidentified=report.deidentified,
+            given=report.given,
+            imported=len(report.imported),
+            alreadyIn=len(report.already),
+            duplicates=len(report.duplicates),
+            failed=len(report.failed),
+            quarantined=len(report.quarantined),
+            skipped=len(report.skipped),
+        )
+        for state, files in (("imported", report.imported), ("alreadyIn", report.already)):
+            for one in files:
+                write(
+                    file=one.file,
+                    state=state,
+                    imageSetId=one.image_set_id,
+                    versionId=str(one.version_id),
+                    isPrimary=one.is_primary,
+                )
+        for same in report.duplicates:
+            write(file=same.file, state="duplicate", sameAs=same.same_as)
+        for state, refused in (("failed", report.failed), ("quarantined", report.quarantined)):
+            for bad in refused:
+                write(file=bad.file, state=state, kind=bad.kind, reason=bad.reason)
+        for name in report.skipped:
+            write(file=name, state="skipped")
+        for remark in report.warnings:
+            write(file=remark.file, state="warning", code=remark.code, message=remark.message)

@@ -1,0 +1,85 @@
+"""Ledgers: what each import job brought into a datastore, kept in S3 so that every machine knows.
+
+`ledger/<datastore>/<job>.ndjson` in the import bucket, one line an imported instance. It is written after the
+job's manifest was read and never changed. De-identified instances stand in it under keyed hashes of their
+original UID and content: no ledger leads from one to the other without the key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from arrival.errors import ArrivalError
+from arrival.importing.import_job import Archive
+from workbench.ingesting.journal import Journal
+
+_BATCH = 500
+
+
+class LedgerError(ArrivalError):
+    """An object below `ledger/` is not a ledger."""
+
+
+def write_ledger(s3: Any, archive: Archive, *, job: str, lines: Iterable[dict[str, Any]]) -> None:
+    """Write what a job imported; writing it once more changes nothing."""
+    body = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    s3.put_object(
+        Bucket=archive.import_bucket,
+        Key=f"ledger/{archive.datastore_id}/{job}.ndjson",
+        Body=body,
+        ChecksumAlgorithm="SHA256",
+    )
+
+
+def line(row: Any) -> dict[str, Any]:
+    """The line of an imported row of `chunk_file`."""
+    return {
+        "instance": row["instance"],
+        "content": row["content"],
+        "imageSetId": row["image_set_id"],
+        "versionId": str(row["version_id"]),
+        "isPrimary": bool(row["is_primary"]),
+    }
+
+
+def merge_ledgers(s3: Any, archive: Archive, journal: Journal) -> None:
+    """Bring what is new below `ledger/` into the journal.
+
+    Raises:
+        LedgerError: An object there cannot be read as a ledger: what it says must not be ignored.
+    """
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=archive.import_bucket, Prefix=f"ledger/{archive.datastore_id}/"
+    )
+    for page in pages:
+        for one in page.get("Contents", []):
+            if journal.one("SELECT 1 FROM merged WHERE key = ?", one["Key"]) is None:
+                _merge(s3, archive, journal, one["Key"], one["LastModified"].timestamp())
+
+
+def _merge(s3: Any, archive: Archive, journal: Journal, key: str, at: float) -> None:
+    job = key.rpartition("/")[2].removesuffix(".ndjson")
+    body = s3.get_object(Bucket=archive.import_bucket, Key=key)["Body"].read()
+    try:
+        rows = [
+            (
+                *(entry["instance"], job, entry["content"], at),
+                *(entry["imageSetId"], int(entry["versionId"]), bool(entry["isPrimary"])),
+            )
+            for entry in map(json.loads, body.splitlines())
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(
+            f"s3://{archive.import_bucket}/{key} is not a ledger ({type(error).__name__}).",
+            advice="Restore its earlier version, or remove it: its instances are then imported again.",
+        ) from error
+    with journal.transaction():
+        for start in range(0, len(rows), _BATCH):
+            journal.many(
+                "INSERT OR IGNORE INTO ledger (instance, job, content, at, image_set_id, version_id,"
+                " is_primary) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows[start : start + _BATCH],
+            )
+        journal.execute("INSERT OR IGNORE INTO merged VALUES (?)", key)
