@@ -25,7 +25,7 @@ ACCEPTANCE_TESTS  := tests/acceptance
 PLATFORM_TESTS    := tests/healthimaging tests/arrival tests/infra tests/local tests/runtime_functions tests/workbench $(addprefix --ignore ,$(MONAI_TESTS))
 MODELS_TESTS      := $(MONAI_TESTS) tests/runtime tests/training
 
-IMAGES  := training runtime
+IMAGES  := training runtime arrival
 DOCKERFILES := $(addsuffix /Dockerfile,$(IMAGES)) local/containers/buildah/stand_in.Dockerfile
 BUILDAH := $(PLATFORM_PYTHON) -P -m local.containers.buildah
 # A real engine where one works, else the local cloud's own.
@@ -77,7 +77,7 @@ synth: environments ## CloudFormation templates of ENV (or toolchain, github) un
 deploy: environments ## deploy the stacks of ENV
 	monai-aws deploy --env $(ENV)
 
-images: environments ## build the training and the inference image with the engine at hand; sizes and contents in build/images/summary.json
+images: environments ## build the images of training, inference and receiver with the engine at hand; sizes and contents in build/images/summary.json
 	@case "$(ENGINE)" in local/*) echo "No Docker here, nor buildah and debootstrap (and root): the local cloud's engine keeps the images and runs them as processes";; esac
 	@for package in $(IMAGES); do \
 		echo "$(ENGINE) build $$package"; \
@@ -92,6 +92,7 @@ test-images: ## the container contract against the images, built by buildah (roo
 
 # Every lock file, and which bill of materials it becomes: build/sbom/NAME.json.
 SBOM = requirements.txt:platform runtime/requirements.txt:runtime training/requirements.txt:training \
+	arrival/requirements.txt:arrival \
 	$(foreach lock,$(wildcard runtime/functions/*/requirements.txt),$(lock):function-$(notdir $(patsubst %/,%,$(dir $(lock)))))
 sbom: environments ## bills of materials (CycloneDX) of what is deployed; writes build/sbom/NAME.json
 	@mkdir -p build/sbom
@@ -131,12 +132,13 @@ node_modules/.complete: package.json package-lock.json $(PLATFORM)/.complete
 COMPILE := $(PLATFORM)/bin/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-options --no-emit-find-links --no-emit-index-url --no-emit-trusted-host
 # The images' files have hashes and all but torch, which their base image brings: pip-compile warns that it is missing.
 COMPILE_IMAGE = $(COMPILE) --generate-hashes --no-allow-unsafe --unsafe-package torch
-lock: ## write the lock files again from requirements.in, runtime/, training/ and tests/
+lock: ## write the lock files again from requirements.in, runtime/, training/, arrival/ and tests/
 	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --output-file workbench/requirements.txt workbench/requirements.in
 	$(COMPILE_IMAGE) --output-file runtime/requirements.txt runtime/requirements.in
 	$(COMPILE_IMAGE) --output-file training/requirements.txt training/requirements.in
-	sed -i '/^# WARNING/,$$d' runtime/requirements.txt training/requirements.txt
+	$(COMPILE_IMAGE) --output-file arrival/requirements.txt arrival/requirements.in
+	sed -i '/^# WARNING/,$$d' runtime/requirements.txt training/requirements.txt arrival/requirements.txt
 	$(COMPILE) --output-file runtime/functions/index/requirements.txt runtime/functions/index/requirements.in
 	$(COMPILE) --output-file tests/requirements-models.txt tests/requirements-models.in
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' tests/requirements-models.txt

@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks.report import FOLDER, Report
 
 BENCHMARKS = {
+    "catalog": "benchmarks.catalog",
     "connector": "benchmarks.connector",
     "inference": "benchmarks.inference",
     "training": "benchmarks.training",

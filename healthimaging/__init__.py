@@ -1,7 +1,7 @@
 """AWS HealthImaging image sets as volumes, tensors and DICOM.
 
 Names are imported when they are first used (PEP 562): `healthimaging.metadata` and
-`healthimaging.catalog_rows` need only the standard library, and a function that bundles this folder for
+`healthimaging.catalog` need only the standard library, and a function that bundles this folder for
 them must not need numpy.
 """
 

@@ -254,10 +254,13 @@ def acknowledgements(platform: Platform) -> Iterator[Acknowledgement]:
     yield from _network(platform)
     yield from _studio(platform)
     yield from _index_function()
+    yield from _catalog_upkeep(platform)
     yield from _dispatch_function(platform)
     yield from _reconcile_function(platform)
     yield from _announce_function(platform)
     yield from _buckets()
+    yield from _deidentification_key()
+    yield from _receiver(platform)
     yield from _audit_and_alarms()
     yield from _promotion(platform)
 
@@ -271,14 +274,14 @@ def _roles(platform: Platform) -> Iterator[Acknowledgement]:
 
     importer = "data/Importer/Policy/Resource"
     for bucket in (buckets.inbox, buckets.imports):
-        yield _wildcard(importer, f"{_own(data, bucket.bucket_arn)}/*", _OBJECTS)
+        for prefix in ("ingest", "received"):
+            yield _wildcard(importer, f"{_own(data, bucket.bucket_arn)}/{prefix}/*", _OBJECTS)
 
     indexer = "catalog/Index/Workload/Policy/Resource"
     crawler = "catalog/Consistency/Workload/Policy/Resource"
     yield _wildcard(indexer, image_sets, _IMAGE_SETS)
     for role in (indexer, crawler):
-        for table in ("series", "instances"):
-            yield _wildcard(role, f"{catalog}/{table}/*", _OBJECTS)
+        yield _wildcard(role, f"{catalog}/changes/*", _OBJECTS)
     yield _wildcard(crawler, _log_groups(platform, "/aws-glue/crawlers"), _LOG_STREAMS)
     yield from _in_network(platform, indexer)
 
@@ -426,6 +429,10 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
     sagemaker = f"arn:aws:sagemaker:{region_account}"
     models, results = (_exported(data, bucket.bucket_arn) for bucket in (buckets.models, buckets.results))
     catalog = _exported(data, buckets.catalog.bucket_arn)
+    inbox, imports = (_exported(data, bucket.bucket_arn) for bucket in (buckets.inbox, buckets.imports))
+    brought = ["ingest", "ledger", "received"]
+    if environment.arrival.deidentify:
+        brought += ["reidentification", "reports/deidentification"]
     image_sets = {f"{_exported(data, data.archive.datastore_arn)}/imageset/*": _IMAGE_SETS}
     reviewed = {f"{models}/{prefix}/*": _OBJECTS for prefix in ("evaluation", "manifests")}
     reviewed |= {f"{models}/promoted/*/evaluation.json": _OBJECTS}
@@ -468,7 +475,8 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
         "clinical-integrator": {
             **stacks("catalog", "data", "inference"),
             **image_sets,
-            **{f"{_exported(data, b.bucket_arn)}/*": _OBJECTS for b in (buckets.inbox, buckets.imports)},
+            **{f"{inbox}/{prefix}/*": _OBJECTS for prefix in ("ingest", "quarantine", "failed")},
+            **{f"{imports}/{prefix}/*": _OBJECTS for prefix in brought},
             **{f"{results}/{prefix}/*": _OBJECTS for prefix in ("requests", "responses", "failures")},
         },
     }
@@ -519,6 +527,46 @@ def _started_by_its_queue(
 
 def _index_function() -> Iterator[Acknowledgement]:
     yield from _started_by_its_queue("catalog/Index/Function/Resource", at_a_time="four")
+
+
+def _catalog_upkeep(platform: Platform) -> Iterator[Acknowledgement]:
+    """The functions that keep the catalog in order."""
+    catalog = _exported(platform.data, platform.data.buckets.catalog.bucket_arn)
+    reasons = {
+        "Compaction": (
+            (
+                "A schedule starts the function once in its period, which is not shorter than its time "
+                "limit. Of two at once, the second finds the first one's note, written under a condition of "
+                "S3, and ends. A reservation would not fit into a new account, whose concurrency is small."
+            ),
+            (
+                "What waits to be compacted stays where it is, and people see it: a run that failed is made "
+                "up for by the next."
+            ),
+        ),
+        "Comparison": (
+            (
+                "A schedule starts the function once in its period, which is longer than its time limit. Two "
+                "at once would have some image sets indexed twice, which changes nothing."
+            ),
+            (
+                "What the function looks for is in the archive and stays there: a run that failed is made up "
+                "for by the next."
+            ),
+        ),
+    }
+    for function, (concurrency, dead_letters) in reasons.items():
+        role = f"catalog/Upkeep/{function}/Workload/Policy/Resource"
+        for prefix in ("changes", "compacted", function.lower(), "query-results"):
+            yield _wildcard(role, f"{catalog}/{prefix}/*", _OBJECTS)
+        yield from _in_network(platform, role)
+        for finding, reason in {
+            "AwsSolutions-L1": _PYTHON_VERSION,
+            "HIPAA.Security-LambdaConcurrency": concurrency,
+            "HIPAA.Security-LambdaDLQ": dead_letters,
+        }.items():
+            path = f"catalog/Upkeep/{function}/Function/Resource"
+            yield Acknowledgement(path=path, finding=finding, reason=reason)
 
 
 def _dispatch_function(platform: Platform) -> Iterator[Acknowledgement]:
@@ -622,6 +670,76 @@ def _buckets() -> Iterator[Acknowledgement]:
             "names of objects and who asked for them, never what is in an object."
         ),
     )
+
+
+def _deidentification_key() -> Iterator[Acknowledgement]:
+    for finding in ("AwsSolutions-SMG4", "HIPAA.Security-SecretsManagerRotationEnabled"):
+        yield Acknowledgement(
+            path="data/Deidentification/Secret",
+            finding=finding,
+            reason=(
+                "The text is no credential: nobody signs in with it. Pseudonyms, new UIDs and shifts of "
+                "dates are derived of it, and sealed records are opened with it. With another text the next "
+                "study of a patient would be another patient's, and what is sealed could never be opened. "
+                "Reading it is granted to two roles at most, and CloudTrail records each reading."
+            ),
+        )
+
+
+def _receiver(platform: Platform) -> Iterator[Acknowledgement]:
+    """Of the stack `arrival`, which environments without a receiver do not have."""
+    if platform.arrival is None:
+        return
+    data, buckets, environment = platform.data, platform.data.buckets, platform.environment
+    inbox, imports = (_exported(data, bucket.bucket_arn) for bucket in (buckets.inbox, buckets.imports))
+    role = "arrival/Receiver/Policy/Resource"
+    for prefix in ("received", "quarantine", "failed"):
+        yield _wildcard(role, f"{inbox}/{prefix}/*", _OBJECTS)
+    told = ["reports/deidentification", "reidentification"] if environment.arrival.deidentify else []
+    for prefix in ("received", *told):
+        yield _wildcard(role, f"{imports}/{prefix}/*", _OBJECTS)
+    yield _wildcard(
+        "arrival/Service/Starter/Policy/Resource",
+        "*",
+        "Covers ecr:GetAuthorizationToken, for which IAM knows no resources. It gives only a login; what "
+        "can be pulled is limited to one repository by the statement beside it.",
+    )
+    yield Acknowledgement(
+        path="arrival/Service/Task",
+        finding="AwsSolutions-ECS2",
+        reason=(
+            "The variables are names: of the data store, of buckets, of a role, of secrets, and which "
+            "devices may call. No value of a secret is among them; the process reads those with its own "
+            "role, and CloudTrail records it."
+        ),
+    )
+    no_access_log = (
+        "Elastic Load Balancing writes access logs of a network load balancer for its TLS listeners only, "
+        "and this one passes TCP on. The VPC's flow log has every connection that was accepted or rejected, "
+        "and the receiver logs every association with its address and its title."
+    )
+    for finding in ("AwsSolutions-ELB2", "HIPAA.Security-ELBLoggingEnabled"):
+        yield Acknowledgement(path="arrival/Address/Balancer", finding=finding, reason=no_access_log)
+    yield Acknowledgement(
+        path="arrival/Address/Listener",
+        finding="HIPAA.Security-ELBv2ACMCertificateRequired",
+        reason=(
+            "TLS of DICOM (PS3.15 annex B) ends in the receiver and not in the load balancer: only so does "
+            "the receiver see the device's certificate, and nothing is in the clear on the way between the "
+            "two. Whether devices speak TLS is said in the environment file "
+            "(arrival.receiver.tls_secret_arn); many cannot, and then the line between hospital and VPC has "
+            "to be encrypted (docs/security.md, Network)."
+        ),
+    )
+    if not environment.protection.termination_protection:
+        yield Acknowledgement(
+            path="arrival/Address/Balancer",
+            finding="HIPAA.Security-ELBDeletionProtectionEnabled",
+            reason=(
+                "This environment is made to be thrown away (protection.termination_protection is false), "
+                "its stacks included. Where it is true, the load balancer is protected from deletion."
+            ),
+        )
 
 
 def _audit_and_alarms() -> Iterator[Acknowledgement]:

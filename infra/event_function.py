@@ -61,6 +61,7 @@ def event_function(
     environment: Environment,
     key: kms.IKey,
     placement: Placement,
+    timeout: cdk.Duration = TIMEOUT,
 ) -> lambda_.Function:
     """Make `Log`, `Workload`, `Function` and, for a queue, `FromQueue` in `scope`; the stack's output
     `<Program>LogGroupName` names its log.
@@ -74,6 +75,7 @@ def event_function(
         environment: How long logs are kept.
         key: For its log and all that it reads.
         placement: Where it runs.
+        timeout: Of an invocation. Lambda ends the longest after 15 minutes.
     """
     log = function_log(scope, environment=environment, key=key)
     workload = Workload(
@@ -100,7 +102,7 @@ def event_function(
         role=workload.role,
         log_group=logs.LogGroup.from_log_group_arn(scope, "FunctionLog", log.attr_arn),
         memory_size=program.memory_mib,
-        timeout=TIMEOUT,
+        timeout=timeout,
         environment=dict(program.variables),
     )
     placement.put(function)
@@ -117,5 +119,6 @@ def event_function(
         ).node.add_dependency(workload.policy)
     # Who looks for why something failed has the logs at hand, and not always Lambda: there is no way to it
     # from within the network.
-    cdk.CfnOutput(cdk.Stack.of(scope), f"{program.name.capitalize()}LogGroupName", value=log.ref)
+    title = "".join(word.capitalize() for word in program.name.split("_"))
+    cdk.CfnOutput(cdk.Stack.of(scope), f"{title}LogGroupName", value=log.ref)
     return function

@@ -5,12 +5,15 @@ from __future__ import annotations
 import aws_cdk as cdk
 from constructs import Construct
 
+from infra.arrival.stack import ArrivalStack
 from infra.catalog.stack import CatalogStack
 from infra.data.archive import DATASTORE_TYPE
 from infra.data.stack import DataStack
 from infra.environment import Environment
 from infra.inference.stack import InferenceStack
 from infra.network.stack import NetworkStack
+from infra.observability.catalog_upkeep import WatchedUpkeep
+from infra.observability.receiver import WatchedReceiver
 from infra.observability.reconciliation import WatchedReconciliation
 from infra.observability.stack import ObservabilityStack
 from infra.observability.watched_paths import watched_paths
@@ -39,6 +42,20 @@ class Platform(cdk.Stage):
             key=self.data.key,
             lender=neighbours.lender if neighbours else None,
         )
+        receiver = environment.arrival.receiver
+        self.arrival: ArrivalStack | None = None
+        if receiver is not None:
+            self.arrival = ArrivalStack(
+                self,
+                environment=environment,
+                receiver=receiver,
+                archive=self.data.archive,
+                buckets=self.data.buckets,
+                key=self.data.key,
+                import_role_arn=self.data.importer.role_arn,
+                deidentification_secret_arn=self.data.deidentification_key.secret_arn,
+                placement=self.network.placement,
+            )
         self.catalog = CatalogStack(
             self,
             environment=environment,
@@ -73,6 +90,7 @@ class Platform(cdk.Stage):
             buckets=self.data.buckets,
             key=self.data.key,
             import_role_arn=self.data.importer.role_arn,
+            deidentification_secret_arn=self.data.deidentification_key.secret_arn,
             placement=self.network.placement,
         )
         self.promotion: PromotionStack | None = None
@@ -101,9 +119,21 @@ class Platform(cdk.Stage):
                 announcements=self.inference.announcements,
                 candidates=self.promotion.intake if self.promotion else None,
             ),
+            upkeep=WatchedUpkeep(
+                compact=self.catalog.upkeep.compact, reconcile=self.catalog.upkeep.reconcile
+            ),
             reconciliation=(
                 WatchedReconciliation(function=self.inference.reconciliation.function)
                 if self.inference.reconciliation
+                else None
+            ),
+            receiver=(
+                WatchedReceiver(
+                    receiver=receiver,
+                    balancer=self.arrival.address.balancer,
+                    targets=self.arrival.address.targets,
+                )
+                if receiver and self.arrival
                 else None
             ),
         )

@@ -53,7 +53,7 @@ class LocalCloud:
         self._resource_types = install_resource_types(self, self.services, self._unrecorded)
         identity.install()
         request_resources.install()
-        athena.install()
+        athena.install(self)
         events.install()
         function_logs.install()
         embedded_metrics.install()

@@ -27,6 +27,7 @@ from workbench.output import Output
 from workbench.predicting.command import predict_command
 from workbench.provision import bootstrap, deploy
 from workbench.query import query, table_rows
+from workbench.receive import receive_command
 from workbench.reidentify import reidentify_command
 from workbench.session import Session
 from workbench.show import show
@@ -130,6 +131,7 @@ def query_command(
             output.errors.print(f"{len(result.rows)} rows, {result.bytes_scanned} bytes scanned", style="dim")
 
 
+app.command("receive")(receive_command)
 app.command("reidentify")(reidentify_command)
 app.command("dataset")(dataset_command)
 app.command("train")(train_command)

@@ -1,4 +1,4 @@
-"""The two images of this repository, built from it by `cdk deploy`."""
+"""The images of this repository, built from it by `cdk deploy`: of training, inference and the receiver."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from constructs import Construct
 from infra.repository import ROOT
 
 CONNECTOR = "healthimaging"
-"""The package that both images contain besides their own."""
+"""The package that every image contains besides its own."""
 
 BASE_IMAGE = "BASE_IMAGE"
-"""The build argument that both Dockerfiles have for the image to build on."""
+"""The build argument that every Dockerfile has for the image to build on."""
 
 
 class Image(Construct):

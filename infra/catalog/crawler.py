@@ -11,13 +11,14 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from infra.catalog.tables import CATALOG_PREFIXES, CatalogTables
+from infra.catalog.tables import CHANGES, CatalogTables
 from infra.permissions import read_objects, read_with_key
 from infra.workload import Workload, allow, log_group_arns
 
 
 class Crawler(Construct):
-    """Compares the tables' objects with their declaration every night, and logs what differs.
+    """Compares the objects of the tables of changes with their declaration every night, and logs what
+    differs. The compacted tables carry their own schema, which Athena keeps.
 
     It never changes a column: `schema.json` alone says what a table has.
     """
@@ -49,7 +50,7 @@ class Crawler(Construct):
         database = stack.format_arn(service="glue", resource="database", resource_name=tables.database_name)
         declared = [
             stack.format_arn(service="glue", resource="table", resource_name=f"{tables.database_name}/{name}")
-            for name in tables.table_names
+            for name in tables.change_names
         ]
         workload = Workload(
             self,
@@ -57,7 +58,7 @@ class Crawler(Construct):
             description="Glue crawler: read the catalog's objects and tables, note its runs in the tables",
             principal=iam.ServicePrincipal("glue.amazonaws.com"),
             statements=[
-                *read_objects(bucket, *CATALOG_PREFIXES),
+                *read_objects(bucket, CHANGES),
                 allow("glue:GetDatabase", on=[catalog, database]),
                 allow(
                     "glue:GetTable",
@@ -84,7 +85,7 @@ class Crawler(Construct):
             targets=glue.CfnCrawler.TargetsProperty(
                 catalog_targets=[
                     glue.CfnCrawler.CatalogTargetProperty(
-                        database_name=tables.database_name, tables=tables.table_names
+                        database_name=tables.database_name, tables=tables.change_names
                     )
                 ]
             ),
@@ -97,4 +98,4 @@ class Crawler(Construct):
                 {"Version": 1.0, "Grouping": {"TableGroupingPolicy": "CombineCompatibleSchemas"}}
             ),
         )
-        crawler.node.add_dependency(workload.policy, *tables.tables)
+        crawler.node.add_dependency(workload.policy, *tables.changes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from infra.catalog.tables import CATALOG_PREFIXES
+from infra.catalog.tables import CHANGES
 from infra.data.archive import Archive
 from infra.data.buckets import Buckets
 from infra.environment import Environment
@@ -72,13 +72,10 @@ class IndexPath(Construct):
                     "medical-imaging:GetImageSetMetadata",
                     on=[archive.datastore_arn, archive.image_sets_arn],
                 ),
-                allow(
-                    "s3:DeleteObject",
-                    "s3:PutObject",
-                    on=[buckets.catalog.arn_for_objects(f"{prefix}*") for prefix in CATALOG_PREFIXES],
-                ),
+                # A version's rows are written once, and a tombstone hides them: nothing is deleted.
+                allow("s3:PutObject", on=[buckets.catalog.arn_for_objects(f"{CHANGES}*")]),
             ],
-            role_says="Index function: read image set metadata, write and delete its rows in the catalog",
+            role_says="Index function: read image set metadata, write its rows to the catalog",
             batches=Batches(events=events, most=_BATCH, at_a_time=_CONCURRENT_BATCHES),
             environment=environment,
             key=key,

@@ -1,8 +1,12 @@
-"""`patients` and `studies`: views over the table `series`, in the form that Athena itself writes to Glue.
+"""What people query: `series`, `instances`, `studies` and `patients`, in the form in which Athena itself
+writes views to Glue.
 
-Views, not tables: a study's rows come from several image sets, and an image set is all that the index
-function knows when it writes. CloudFormation has no type for a view of Athena; `CREATE VIEW` stores a Glue
-table whose text is the base64 of Trino's view definition (trino: ConnectorViewDefinition), and so does this.
+`series` and `instances` show of every image set the highest version that was written, wherever it is now: in
+the changes or in the compacted tables. `studies` and `patients` are views over `series`: a study's rows come
+from several image sets, and an image set is all that the index function knows when it writes.
+
+CloudFormation has no type for a view of Athena; `CREATE VIEW` stores a Glue table whose text is the base64 of
+Trino's view definition (trino: ConnectorViewDefinition), and so does this.
 """
 
 from __future__ import annotations
@@ -15,27 +19,11 @@ from typing import Any
 from aws_cdk import aws_glue as glue
 from constructs import Construct
 
+from infra.catalog.columns import COLUMNS, Column
 from infra.repository import ROOT
 
 VIEWS = ROOT / "infra" / "catalog" / "views"
 """One file a view, `<name>.sql`: Trino SQL over the tables of the same database."""
-
-_TRINO_TYPES = {"string": "varchar", "int": "integer", "array<string>": "array(varchar)"}
-"""Trino's names of the Hive types for which they differ."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewColumn:
-    """A column that a view's SQL gives, in its order."""
-
-    name: str
-    type: str
-    """Hive type name, as Glue has it."""
-    comment: str
-
-    @property
-    def trino_type(self) -> str:
-        return _TRINO_TYPES.get(self.type, self.type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +32,7 @@ class SqlView:
 
     name: str
     description: str
-    columns: tuple[ViewColumn, ...]
+    columns: tuple[Column, ...]
 
     @property
     def sql(self) -> str:
@@ -98,9 +86,21 @@ def view_text(definition: dict[str, Any]) -> str:
     return f"/* Presto View: {encoded} */"
 
 
-def _column(name: str, type_: str, comment: str) -> ViewColumn:
-    return ViewColumn(name=name, type=type_, comment=comment)
+def _column(name: str, type_: str, comment: str) -> Column:
+    return Column(name=name, type=type_, comment=comment)
 
+
+SERIES = SqlView(
+    name="series",
+    description="One row for each series of an image set, as it is now in the data store",
+    columns=COLUMNS["series"],
+)
+
+INSTANCES = SqlView(
+    name="instances",
+    description="One row for each DICOM instance of an image set, as it is now in the data store",
+    columns=COLUMNS["instances"],
+)
 
 _COUNTS = (
     _column("number_of_image_sets", "bigint", "All image sets, those in conflict included"),
@@ -159,4 +159,4 @@ STUDIES = SqlView(
     ),
 )
 
-SQL_VIEWS = (PATIENTS, STUDIES)
+SQL_VIEWS = (SERIES, INSTANCES, PATIENTS, STUDIES)

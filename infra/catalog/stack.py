@@ -10,6 +10,7 @@ from infra.catalog.crawler import Crawler
 from infra.catalog.index_path import IndexPath
 from infra.catalog.query_workgroup import QueryWorkgroup
 from infra.catalog.tables import CatalogTables
+from infra.catalog.upkeep import Upkeep
 from infra.data.archive import Archive
 from infra.data.buckets import Buckets
 from infra.environment import Environment
@@ -17,8 +18,8 @@ from infra.network.placement import Placement
 
 
 class CatalogStack(cdk.Stack):
-    """Tables over the archive's headers, the function that fills them, and the workgroup that queries
-    them.
+    """Tables over the archive's headers, the functions that fill them and keep them in order, and the
+    workgroup that queries them.
     """
 
     def __init__(
@@ -65,10 +66,24 @@ class CatalogStack(cdk.Stack):
             scan_limit_gib=environment.catalog.scan_limit_gib,
             keep_history=environment.protection.retain_data,
         )
+        self.upkeep = Upkeep(
+            self,
+            "Upkeep",
+            environment=environment,
+            index=self.index,
+            tables=tables,
+            queries=queries,
+            archive=archive,
+            buckets=buckets,
+            key=key,
+            placement=placement,
+        )
         for name, value in {
             "DatabaseName": tables.database_name,
             "WorkgroupName": queries.workgroup.ref,
             "CatalogBucketName": buckets.catalog.bucket_name,
+            "CompactFunctionName": self.upkeep.compact.function_name,
+            "ReconcileCatalogFunctionName": self.upkeep.reconcile.function_name,
             "IndexFunctionName": self.index.function.function_name,
             "IndexQueueUrl": self.index.queue.queue_url,
             "IndexDeadLetterQueueUrl": self.index.dead_letters.queue_url,

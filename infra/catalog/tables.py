@@ -1,32 +1,45 @@
-"""The Glue database, its tables as the index function writes them, and the views over these.
+"""The Glue database, its tables and the views over these.
 
-The columns come from `runtime/functions/index/schema.json`, an asset of the function. The tables are
+What the index function writes is in `series_changes` and `instance_changes`: an object for each version of an
+image set. The compact function moves the highest versions into the Iceberg tables (`compacted_tables.py`).
+People query the views `series`, `instances`, `studies` and `patients`.
+
+The columns come from `runtime/functions/index/schema.json`, an asset of the index function. The tables are
 declared, not crawled: a column's type must not depend on which series arrived first.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from infra.catalog.columns import COLUMNS, Column, pascal
+from infra.catalog.compacted_tables import compacted_table
 from infra.catalog.sql_views import SQL_VIEWS
-from infra.repository import ROOT
 
-_TABLES: dict[str, Any] = json.loads(
-    (ROOT / "runtime" / "functions" / "index" / "schema.json").read_text(encoding="utf-8")
-)["tables"]
+CHANGES = "changes/"
+"""Prefix of the catalog bucket with `changes/<table>/<datastoreId>/<imageSetId>/<versionId>.parquet`, and
+`deleted.parquet` in an image set's folder when it is gone.
+"""
+
+COMPACTED = "compacted/"
+"""Prefix of the catalog bucket with the Iceberg tables' files."""
+
+_IS_DELETED = Column(
+    name="is_deleted",
+    type="boolean",
+    comment="The version has no such rows; with the version 9223372036854775807: the image set is gone",
+)
+
+CHANGE_TABLES = {"series": "series_changes", "instances": "instance_changes"}
+"""The table of changes of `series` and of `instances`."""
 
 _DESCRIPTIONS = {
-    "series": "One row for each series of an image set, as it is now in the data store",
-    "instances": "One row for each DICOM instance of an image set",
+    "series": "Rows of the view series as they were written, one object for each version of an image set",
+    "instances": "Rows of the view instances as they were written, one object for each version of an image "
+    "set",
 }
-
-CATALOG_PREFIXES = tuple(f"{table}/" for table in _TABLES)
-"""Where the catalog bucket holds each table's objects: `<table>/<datastoreId>/<imageSetId>.parquet`."""
 
 _SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 _INPUT = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat"
@@ -47,40 +60,51 @@ class CatalogTables(Construct):
                 name=name, description="DICOM headers of the archive"
             ),
         )
-        self.tables = [
-            self._table(table, content["columns"], account=account, bucket=bucket)
-            for table, content in _TABLES.items()
+        self.changes = [
+            self._changes(table, columns, account=account, bucket=bucket)
+            for table, columns in COLUMNS.items()
         ]
-        for table in self.tables:
+        """Tables over Parquet objects, which can differ from what is declared."""
+        compacted = [
+            compacted_table(
+                self,
+                table=table,
+                database=name,
+                account=account,
+                location=bucket.s3_url_for_object(f"{COMPACTED}{table}"),
+            )
+            for table in COLUMNS
+        ]
+        for table in (*self.changes, *compacted):
             table.add_resource_dependency(database)
         for view in SQL_VIEWS:
             view.table(self, database=database, name=name, account=account)
 
     @property
-    def table_names(self) -> list[str]:
-        """The tables that have objects, which the views have not."""
-        return list(_TABLES)
+    def change_names(self) -> list[str]:
+        """Names of `changes`."""
+        return list(CHANGE_TABLES.values())
 
-    def _table(
-        self, name: str, columns: list[dict[str, str]], *, account: str, bucket: s3.IBucket
+    def _changes(
+        self, table: str, columns: tuple[Column, ...], *, account: str, bucket: s3.IBucket
     ) -> glue.CfnTable:
         return glue.CfnTable(
             self,
-            name.capitalize(),
+            pascal(CHANGE_TABLES[table]),
             catalog_id=account,
             database_name=self.database_name,
             table_input=glue.CfnTable.TableInputProperty(
-                name=name,
-                description=_DESCRIPTIONS[name],
+                name=CHANGE_TABLES[table],
+                description=_DESCRIPTIONS[table],
                 table_type="EXTERNAL_TABLE",
                 parameters={"EXTERNAL": "TRUE", "classification": "parquet"},
                 storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
-                    location=bucket.s3_url_for_object(f"{name}/"),
+                    location=bucket.s3_url_for_object(f"{CHANGES}{table}/"),
                     columns=[
                         glue.CfnTable.ColumnProperty(
-                            name=column["name"], type=column["type"], comment=column["comment"]
+                            name=column.name, type=column.type, comment=column.comment
                         )
-                        for column in columns
+                        for column in (*columns, _IS_DELETED)
                     ],
                     input_format=_INPUT,
                     output_format=_OUTPUT,

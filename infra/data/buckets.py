@@ -14,6 +14,25 @@ _OLD_VERSIONS = cdk.Duration.days(90)
 _PASSING = cdk.Duration.days(30)
 """How long objects stay that only carry something from one step to the next."""
 
+INGEST = "ingest/"
+RECEIVED = "received/"
+"""Prefixes of the inbox from which HealthImaging imports: what people bring, and what devices send. In the
+bucket of imports, what the jobs report is below the same prefixes.
+"""
+
+QUARANTINE = "quarantine/"
+NOT_IMPORTED = "failed/"
+"""Prefixes of the inbox for what the receiver keeps for a person to look at: what cannot be de-identified,
+and what HealthImaging refused. No import reads them.
+"""
+
+LEDGER = "ledger/"
+DEIDENTIFICATION_REPORTS = "reports/deidentification/"
+REIDENTIFICATION = "reidentification/"
+"""Prefixes of the bucket of imports: what has been brought, what de-identification did, and, sealed, to
+whom.
+"""
+
 MANIFESTS = "manifests/"
 BUNDLES = "bundles/"
 TRAINING = "training/"

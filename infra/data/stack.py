@@ -10,11 +10,12 @@ from constructs import Construct
 from infra.data.alarm_topic import AlarmTopic
 from infra.data.archive import Archive
 from infra.data.audit_trail import AuditTrail
-from infra.data.buckets import Buckets
+from infra.data.buckets import INGEST, RECEIVED, Buckets
+from infra.data.deidentification_key import DeidentificationKey
 from infra.data.encryption import PlatformKey
 from infra.data.model_reader import lend_models
 from infra.environment import Environment
-from infra.permissions import read_objects, use_key, write_objects
+from infra.permissions import use_key, write_objects
 from infra.workload import Workload, allow, service
 
 
@@ -47,6 +48,9 @@ class DataStack(cdk.Stack):
         if model_reader is not None:
             lend_models(role_arn=model_reader, bucket=self.buckets.models, key=self.key)
         self.archive = Archive(self, "Archive", name=f"monai-{environment.name}", key=self.key)
+        self.deidentification_key = DeidentificationKey(
+            self, "Deidentification", key=self.key, removal_policy=retention
+        )
         self.audit = AuditTrail(
             self,
             "Audit",
@@ -66,9 +70,14 @@ class DataStack(cdk.Stack):
                 "medical-imaging.amazonaws.com", account=self.account, source_arn=self.archive.datastore_arn
             ),
             statements=[
-                *read_objects(self.buckets.inbox),
-                allow("s3:ListBucket", on=[self.buckets.imports.bucket_arn]),
-                write_objects(self.buckets.imports),
+                # What waits for a person (QUARANTINE, NOT_IMPORTED) cannot come into the archive by this
+                # role.
+                allow("s3:ListBucket", on=[self.buckets.inbox.bucket_arn, self.buckets.imports.bucket_arn]),
+                allow(
+                    "s3:GetObject",
+                    on=[self.buckets.inbox.arn_for_objects(f"{prefix}*") for prefix in (INGEST, RECEIVED)],
+                ),
+                write_objects(self.buckets.imports, INGEST, RECEIVED),
                 use_key(self.key),
             ],
         )
@@ -82,6 +91,7 @@ class DataStack(cdk.Stack):
             "ResultBucketName": self.buckets.results.bucket_name,
             "ImportRoleArn": self.importer.role_arn,
             "KeyArn": self.key.key_arn,
+            "DeidentificationKeySecretArn": self.deidentification_key.secret_arn,
             "AlarmTopicArn": self.alarm_topic.topic_arn,
             "AuditBucketName": self.audit.bucket.bucket_name,
             "AuditLogGroupName": self.audit.log_group_name,
@@ -101,6 +111,7 @@ class DataStack(cdk.Stack):
             self.archive.datastore_arn,
             self.importer.role_arn,
             self.key.key_arn,
+            self.deidentification_key.secret_arn,
             self.alarm_topic.topic_arn,
             self.audit.log_group_name,
         ):

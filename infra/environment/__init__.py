@@ -2,6 +2,7 @@
 anything is built.
 """
 
+from infra.environment.arrival import RECEIVER_PORT, Arrival, Caller, Receiver
 from infra.environment.delivery import Delivery, load_delivery
 from infra.environment.endpoints import (
     AsynchronousEndpoint,
@@ -36,9 +37,12 @@ from infra.environment.training import Task, Training
 
 __all__ = [
     "FOLDER",
+    "RECEIVER_PORT",
+    "Arrival",
     "AsynchronousEndpoint",
     "Aws",
     "BatchTransform",
+    "Caller",
     "Catalog",
     "ComponentEndpoint",
     "Delivery",
@@ -57,6 +61,7 @@ __all__ = [
     "Persona",
     "Protection",
     "RealTimeEndpoint",
+    "Receiver",
     "Rule",
     "ServerlessEndpoint",
     "Studio",

@@ -13,11 +13,13 @@ from ipaddress import IPv4Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from infra.environment.arrival import FARGATE_MEMORY_MIB
 from infra.environment.instance_types import instance_type_problems
 
 Table = Mapping[str, Any]
 
 _ENDPOINT_NAME_LENGTH = 63
+_WIDEST_CALLER = 8
 
 
 def contradictions(data: Table, *, name: str) -> Iterator[str]:
@@ -27,6 +29,7 @@ def contradictions(data: Table, *, name: str) -> Iterator[str]:
     yield from _local(data)
     yield from _protection(data)
     yield from _network(data)
+    yield from _receiver(data)
     yield from _studio(data)
     tasks = _tables(data, "training", "tasks")
     endpoints = _tables(data, "inference", "endpoints")
@@ -130,6 +133,34 @@ def _network(data: Table) -> Iterator[str]:
             yield f"network.cidr: {problem}"
         elif not 16 <= IPv4Network(cidr).prefixlen <= 24:
             yield f"network.cidr: {cidr!r} is not a private block of /16 to /24"
+
+
+def _receiver(data: Table) -> Iterator[str]:
+    receiver = _table(_table(data, "arrival"), "receiver")
+    cpu, memory = receiver.get("cpu"), receiver.get("memory_mib")
+    if isinstance(cpu, int) and cpu not in FARGATE_MEMORY_MIB:
+        yield f"arrival.receiver.cpu: {cpu} is none of {', '.join(map(str, FARGATE_MEMORY_MIB))}"
+    elif isinstance(cpu, int) and isinstance(memory, int) and memory not in FARGATE_MEMORY_MIB[cpu]:
+        sizes = FARGATE_MEMORY_MIB[cpu]
+        yield (
+            f"arrival.receiver.memory_mib: {memory} does not go with {cpu} CPU units; from {sizes[0]} to "
+            f"{sizes[-1]} in steps of {sizes.step}"
+        )
+    for index, caller in enumerate(_tables(_table(data, "arrival"), "receiver", "allowed")):
+        where, cidr = f"arrival.receiver.allowed.{index}.cidr", caller.get("cidr")
+        if not isinstance(cidr, str):
+            continue
+        try:
+            addresses = IPv4Network(cidr)
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        # A hospital may well have public addresses inside. The whole internet it has not.
+        if addresses.prefixlen < _WIDEST_CALLER:
+            yield f"{where}: {cidr!r} is wider than a /{_WIDEST_CALLER}"
+    secret, aws = receiver.get("tls_secret_arn"), _table(data, "aws")
+    if isinstance(secret, str) and secret.split(":")[3:5] != [aws.get("region"), aws.get("account")]:
+        yield "arrival.receiver.tls_secret_arn: not in the environment's account and region"
 
 
 def _not_private(cidr: str) -> str | None:

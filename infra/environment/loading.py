@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from infra.environment.arrival import Arrival
 from infra.environment.contradictions import contradictions
 from infra.environment.endpoints import Inference
 from infra.environment.names import Section, Slug
@@ -43,6 +44,7 @@ class Environment(Section):
     notices: Notices
     logs: Logs
     catalog: Catalog
+    arrival: Arrival
     images: Images = Images()
     studio: Studio
     training: Training

@@ -106,11 +106,23 @@ class Logs(Section):
     """
 
 
+class CatalogReconcile(Section):
+    """How often the catalog is compared with the data store."""
+
+    every_hours: Annotated[int, Field(ge=1, le=168)]
+    """A large data store takes several runs."""
+    after_minutes: Annotated[int, Field(ge=0, le=1440)]
+    """Age of a change from which on its event should have been worked off."""
+
+
 class Catalog(Section):
-    """Limits of the SQL catalog."""
+    """The SQL catalog: what a query may cost, and how it is kept in order."""
 
     scan_limit_gib: Annotated[int, Field(ge=1, le=10_240)]
     """A query that scans more than this is cancelled by Athena."""
+    compact_minutes: Annotated[int, Field(ge=15, le=1440)]
+    """How often new rows move into the compacted tables. Queries see them before, too, but read more."""
+    reconcile: CatalogReconcile
 
 
 ImageName = Annotated[

@@ -35,7 +35,7 @@ ENDPOINT_SERVICES = (
         id="HealthImaging",
         name="com.amazonaws.{region}.medical-imaging",
         clients=("medical-imaging",),
-        used="People in Studio: start import jobs and follow them.",
+        used="Receiver and people in Studio: start import jobs and follow them.",
     ),
     EndpointService(
         id="HealthImagingRuntime",
@@ -71,18 +71,20 @@ ENDPOINT_SERVICES = (
         id="RegistryApi",
         name="com.amazonaws.{region}.ecr.api",
         clients=("ecr",),
-        used="Training and inference: leave to pull their image, where SageMaker pulls inside the network.",
+        used="Training and inference: leave to pull their image, where SageMaker pulls inside the network. "
+        "The receiver's, which ECS always pulls there.",
     ),
     EndpointService(
         id="RegistryDocker",
         name="com.amazonaws.{region}.ecr.dkr",
-        used="Training and inference: the manifest of their image; the layers come from S3.",
+        used="Training, inference and receiver: the manifest of their image; the layers come from S3.",
     ),
     EndpointService(
         id="Logs",
         name="com.amazonaws.{region}.logs",
         clients=("logs",),
-        used="People in Studio: read the logs of jobs and endpoints (`monai-aws train` shows them).",
+        used="People in Studio: read the logs of jobs and endpoints (`monai-aws train` shows them). The "
+        "receiver writes its own.",
     ),
     EndpointService(
         id="Monitoring",
@@ -102,6 +104,13 @@ ENDPOINT_SERVICES = (
         clients=("kms",),
         used="Training, inference, people in Studio: what encrypts or decrypts under the platform's key "
         "itself. S3 does so on its own side of the gateway.",
+    ),
+    EndpointService(
+        id="Secrets",
+        name="com.amazonaws.{region}.secretsmanager",
+        clients=("secretsmanager",),
+        used="Receiver and people in Studio who bring files: the key of de-identification. Receiver: its "
+        "certificate.",
     ),
     EndpointService(
         id="Topics",
@@ -132,7 +141,7 @@ ENDPOINT_SERVICES = (
         id="Athena",
         name="com.amazonaws.{region}.athena",
         clients=("athena",),
-        used="People in Studio: SQL over the catalog.",
+        used="People in Studio: SQL over the catalog. The functions that compact and compare it.",
     ),
     EndpointService(
         id="CloudFormation",
@@ -144,8 +153,9 @@ ENDPOINT_SERVICES = (
 """Every interface endpoint. Tests see that each client of the product has one, and that something in the
 network may use each.
 
-Not here, because nothing in the network calls them: Step Functions, Lambda, EC2, IAM, and package registries:
-images and the toolkit of the notebooks bring what they need.
+Not here, because nothing in the network calls them: Step Functions, Lambda, EC2, ECS (which reaches a Fargate
+task another way, https://docs.aws.amazon.com/AmazonECS/latest/developerguide/vpc-endpoints.html), IAM, and
+package registries: images and the toolkit of the notebooks bring what they need.
 
 Each supports an endpoint policy. Names, and the pages that say so:
 https://docs.aws.amazon.com/vpc/latest/privatelink/aws-services-privatelink-support.html, for Studio

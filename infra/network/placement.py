@@ -22,6 +22,8 @@ class Placement:
     security_group_id: str
     notebook_security_group_id: str
     """Of people's notebook servers, which nothing can connect to."""
+    receiver_security_group_id: str
+    """Of the DICOM receiver, which only its load balancer can connect to."""
 
     def of_model(self) -> sagemaker.CfnModel.VpcConfigProperty:
         """For a model's containers."""

@@ -118,6 +118,38 @@ class NotebookGroup(Construct):
         ).attr_group_id
 
 
+class ReceiverGroup(Construct):
+    """The group of the DICOM receiver: TLS to the endpoints of services and to S3. Of itself it accepts
+    nothing.
+
+    Not the workloads' group, in which every container can connect to every other one: what a device may send
+    is decided by who calls from where, so only the load balancer may pass calls on. The stack `arrival`,
+    which has the load balancer, adds that one rule. The group is here whether an environment has a receiver
+    or not, so that the endpoints need not change with it.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        vpc_id: str,
+        endpoint_group_id: str | None,
+        endpoint_cidrs: Sequence[str],
+    ) -> None:
+        """As `WorkloadGroup`."""
+        super().__init__(scope, id)
+        self.id = ec2.CfnSecurityGroup(
+            self,
+            "Group",
+            vpc_id=vpc_id,
+            group_description="DICOM receiver: TLS to endpoints of services",
+            security_group_egress=_to_services(
+                self, endpoint_group_id=endpoint_group_id, endpoint_cidrs=endpoint_cidrs
+            ),
+        ).attr_group_id
+
+
 def _to_services(
     scope: Construct, *, endpoint_group_id: str | None, endpoint_cidrs: Sequence[str]
 ) -> list[ec2.CfnSecurityGroup.EgressProperty]:
@@ -157,11 +189,14 @@ class EndpointGroup(Construct):
             security_group_egress=[_NOWHERE],
         ).attr_group_id
 
-    def admit(self, workloads: WorkloadGroup, notebooks: NotebookGroup) -> None:
-        """Accept TLS from the workloads and from people's notebook servers, and from nobody else."""
+    def admit(self, workloads: WorkloadGroup, notebooks: NotebookGroup, receiver: ReceiverGroup) -> None:
+        """Accept TLS from the workloads, from people's notebook servers and from the receiver, and from
+        nobody else.
+        """
         for id, source, description in (
             ("FromWorkloads", workloads.id, "Workloads of the platform"),
             ("FromNotebooks", notebooks.id, "Notebook servers"),
+            ("FromReceiver", receiver.id, "DICOM receiver"),
         ):
             ec2.CfnSecurityGroupIngress(
                 self,

@@ -15,7 +15,7 @@ from infra.network.endpoint_policies import Lender
 from infra.network.endpoints import ServiceEndpoints
 from infra.network.flow_log import FlowLog
 from infra.network.placement import Placement
-from infra.network.security_groups import EndpointGroup, NotebookGroup, WorkloadGroup
+from infra.network.security_groups import EndpointGroup, NotebookGroup, ReceiverGroup, WorkloadGroup
 
 
 class NetworkStack(cdk.Stack):
@@ -126,8 +126,15 @@ class NetworkStack(cdk.Stack):
             endpoint_group_id=endpoints.id if endpoints else None,
             endpoint_cidrs=endpoint_cidrs,
         )
+        receiver = ReceiverGroup(
+            self,
+            "Receiver",
+            vpc_id=vpc_id,
+            endpoint_group_id=endpoints.id if endpoints else None,
+            endpoint_cidrs=endpoint_cidrs,
+        )
         if endpoints:
-            endpoints.admit(workloads, notebooks)
+            endpoints.admit(workloads, notebooks, receiver)
             ServiceEndpoints(
                 self,
                 "Services",
@@ -142,6 +149,7 @@ class NetworkStack(cdk.Stack):
             subnet_ids=subnet_ids,
             security_group_id=workloads.id,
             notebook_security_group_id=notebooks.id,
+            receiver_security_group_id=receiver.id,
         )
 
     def _export(self) -> None:
@@ -153,6 +161,7 @@ class NetworkStack(cdk.Stack):
             *self.placement.subnet_ids,
             self.placement.security_group_id,
             self.placement.notebook_security_group_id,
+            self.placement.receiver_security_group_id,
         ):
             # The ids of an existing VPC are known: nobody imports them.
             if cdk.Token.is_unresolved(value):

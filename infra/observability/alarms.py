@@ -35,13 +35,15 @@ class Watch:
     period_seconds: int = 300
     periods: int = 1
     """How many of them in a row."""
+    silence_is_bad: bool = False
+    """For what reports itself as long as it works: no data are then as bad as bad data."""
 
 
 def add_alarm(scope: Construct, watch: Watch, *, topic: sns.ITopic) -> cloudwatch.CfnAlarm:
     """The alarm of `watch`, announced on `topic`.
 
-    Silence is not an alarm: an endpoint at zero instances, a queue that nobody wrote to for six hours and an
-    account without misuse emit nothing.
+    Silence is not an alarm unless the watch says so: an endpoint at zero instances, a queue that nobody wrote
+    to for six hours and an account without misuse emit nothing.
     """
     statistic = watch.reading.statistic
     percentile = statistic.startswith("p")
@@ -62,6 +64,6 @@ def add_alarm(scope: Construct, watch: Watch, *, topic: sns.ITopic) -> cloudwatc
         datapoints_to_alarm=watch.periods,
         threshold=watch.threshold,
         comparison_operator=watch.comparison,
-        treat_missing_data="notBreaching",
+        treat_missing_data="breaching" if watch.silence_is_bad else "notBreaching",
         alarm_actions=[topic.topic_arn],
     )

@@ -99,6 +99,9 @@ _ASYNCHRONOUS = "https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference
 _HEALTHIMAGING = "https://docs.aws.amazon.com/healthimaging/latest/devguide/monitoring-cloudwatch.html"
 _SQS = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html"
 _LAMBDA = "https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html"
+_NETWORK_ELB = (
+    "https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-cloudwatch-metrics.html"
+)
 _EVENTS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html"
 _BILLING = "https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/monitor_estimated_charges_with_cloudwatch.html"
 _COUNTED = ("Average", "Sum")
@@ -143,6 +146,27 @@ AWS_METRICS: tuple[Metric, ...] = (
         ("Duration", "Errors", "Invocations", "Throttles"),
         dimensions=("FunctionName",),
         source=_LAMBDA,
+    ),
+    # Reported while targets are registered.
+    *_metrics(
+        "AWS/NetworkELB",
+        ("HealthyHostCount", "UnHealthyHostCount"),
+        dimensions=("TargetGroup", "LoadBalancer"),
+        source=_NETWORK_ELB,
+        statistics=("Average", "Minimum", "Maximum"),
+    ),
+    *_metrics(
+        "AWS/NetworkELB",
+        ("ActiveFlowCount", "NewFlowCount"),
+        dimensions=("LoadBalancer",),
+        source=_NETWORK_ELB,
+        statistics=("Average", "Sum", "Minimum", "Maximum"),
+    ),
+    *_metrics(
+        "AWS/ECS",
+        ("CPUUtilization", "MemoryUtilization"),
+        dimensions=("ClusterName", "ServiceName"),
+        source="https://docs.aws.amazon.com/AmazonECS/latest/developerguide/available-metrics.html",
     ),
     *_metrics("AWS/Events", ("Invocations",), dimensions=("RuleName",), source=_EVENTS),
     # What asynchronous endpoints emit is listed exhaustively: neither Invocations nor

@@ -14,6 +14,7 @@ from infra.data.archive import Archive
 from infra.environment import Environment
 from infra.observability.alarms import Watch, add_alarm
 from infra.observability.audit_events import AuditFilters
+from infra.observability.catalog_upkeep import WatchedUpkeep
 from infra.observability.cost_budget import CostBudget
 from infra.observability.dashboard import Row, dashboard_body
 from infra.observability.endpoints import watched
@@ -21,6 +22,7 @@ from infra.observability.failures import Failures
 from infra.observability.input_drift import DriftAlarms, runtime_rows
 from infra.observability.pictures import arrivals, cost, training
 from infra.observability.queues import WorkQueue
+from infra.observability.receiver import WatchedReceiver
 from infra.observability.reconciliation import WatchedReconciliation
 from infra.observability.training_runs import training_watches
 
@@ -44,6 +46,8 @@ class ObservabilityStack(cdk.Stack):
         audit_log_group_name: str,
         queues: Sequence[WorkQueue],
         reconciliation: WatchedReconciliation | None,
+        upkeep: WatchedUpkeep,
+        receiver: WatchedReceiver | None,
     ) -> None:
         """
         Args:
@@ -55,6 +59,8 @@ class ObservabilityStack(cdk.Stack):
             audit_log_group_name: Where the audit trail's records arrive.
             queues: Paths that events take.
             reconciliation: What looks for events that were lost on their way, where there is one.
+            upkeep: What keeps the catalog in order.
+            receiver: Where devices send studies, where there is one.
         """
         super().__init__(
             scope,
@@ -71,9 +77,11 @@ class ObservabilityStack(cdk.Stack):
             for found in watched(endpoint, environment=environment.name)
         ]
 
-        paths: list[WorkQueue | WatchedReconciliation] = [
+        paths: list[WatchedReceiver | WorkQueue | WatchedReconciliation | WatchedUpkeep] = [
+            *([receiver] if receiver else []),
             *queues,
             *([reconciliation] if reconciliation else []),
+            upkeep,
         ]
         in_arrivals = [watch for path in paths for watch in path.watches]
         in_inference = [watch for endpoint in endpoints for watch in endpoint.watches]

@@ -17,12 +17,19 @@ from aws_cdk import aws_iam as iam
 from infra.data.archive import Archive
 from infra.data.buckets import (
     BUNDLES,
+    DEIDENTIFICATION_REPORTS,
     DISPATCHED,
     EVALUATION,
     FAILURES,
+    INGEST,
+    LEDGER,
     MANIFESTS,
+    NOT_IMPORTED,
     PROMOTED,
+    QUARANTINE,
     QUERY_RESULTS,
+    RECEIVED,
+    REIDENTIFICATION,
     REQUESTS,
     RESPONSES,
     Buckets,
@@ -51,6 +58,7 @@ class Surroundings:
     archive: Archive
     buckets: Buckets
     import_role_arn: str
+    deidentification_secret_arn: str
 
     def arn(self, service: str, resource: str, name: str) -> str:
         return self.stack.format_arn(service=service, resource=resource, resource_name=name)
@@ -118,8 +126,7 @@ def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
     return [
         # The catalog's outputs name the queue of what could not be indexed.
         around.read_outputs("catalog", "data", "inference"),
-        write_objects(around.buckets.inbox),
-        *read_objects(around.buckets.imports),
+        *_bring_in(around),
         allow(
             "medical-imaging:GetDICOMImportJob",
             "medical-imaging:StartDICOMImportJob",
@@ -138,7 +145,13 @@ def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
         # With the right to list, S3 says of an answer that is not there yet just that, and not that it
         # must not be read. That request has no prefix which a condition could ask for
         # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
-        allow("s3:ListBucket", on=[around.buckets.results.bucket_arn]),
+        allow(
+            "s3:ListBucket",
+            on=[
+                bucket.bucket_arn
+                for bucket in (around.buckets.inbox, around.buckets.imports, around.buckets.results)
+            ],
+        ),
         allow(
             "s3:GetObject",
             on=[around.buckets.results.arn_for_objects(f"{prefix}*") for prefix in (RESPONSES, FAILURES)],
@@ -164,6 +177,36 @@ AT_ENDPOINTS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement
 """What grows with the endpoints of an environment has a policy of its own: IAM takes no more than 6144
 characters in one (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
 """
+
+
+def _bring_in(around: Surroundings) -> list[iam.PolicyStatement]:
+    """Bring files, note for the next time which have been brought, and see to what the receiver could not
+    have imported.
+
+    Where studies are de-identified, who brings them does it, and so holds the key; what is on record of who
+    is who can be opened with it. That is no more than they know: the originals went through their hands.
+    Nobody else who works here can read the key.
+    """
+    imports, secret = around.buckets.imports, around.deidentification_secret_arn
+    deidentifies = around.environment.arrival.deidentify
+    own = [REIDENTIFICATION] if deidentifies else []
+    inbox = around.buckets.inbox
+    return [
+        write_objects(inbox, INGEST),
+        # What the receiver could not have imported waits for a person who looks at it, brings it in by hand
+        # or sends it again, and takes it away. Old versions stay for a while.
+        allow(
+            "s3:DeleteObject",
+            "s3:GetObject",
+            on=[inbox.arn_for_objects(f"{prefix}*") for prefix in (QUARANTINE, NOT_IMPORTED)],
+        ),
+        allow(
+            "s3:GetObject",
+            on=[imports.arn_for_objects(f"{prefix}*") for prefix in (INGEST, LEDGER, RECEIVED, *own)],
+        ),
+        write_objects(imports, LEDGER, *([DEIDENTIFICATION_REPORTS] if deidentifies else []), *own),
+        *([allow("secretsmanager:GetSecretValue", on=[secret])] if deidentifies else []),
+    ]
 
 
 def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:

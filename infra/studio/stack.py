@@ -32,6 +32,7 @@ class StudioStack(cdk.Stack):
         buckets: Buckets,
         key: kms.IKey,
         import_role_arn: str,
+        deidentification_secret_arn: str,
         placement: Placement,
     ) -> None:
         super().__init__(
@@ -59,6 +60,7 @@ class StudioStack(cdk.Stack):
             archive=archive,
             buckets=buckets,
             import_role_arn=import_role_arn,
+            deidentification_secret_arn=deidentification_secret_arn,
         )
         present = {user.persona for user in environment.studio.users}
         personas = {

@@ -22,6 +22,9 @@ from infra.promotion.names import role_arn, verification_role_name
 STACKS = ("data", "network", "catalog", "training", "inference", "studio", "promotion")
 """Without them an environment does not work."""
 
+RECEIVER_STACK = "arrival"
+"""Of environments that have a receiver."""
+
 PROTECTED = ("data", "studio")
 """Nobody deletes them by mistake, where the environment file says so. `cdk deploy` sees to that itself,
 CodePipeline cannot (https://github.com/aws/aws-cdk/issues/17871): after its first deployment a person does.
@@ -37,15 +40,27 @@ class CheckError(Exception):
     """Something is not as it should be."""
 
 
-def check(environment: Environment, *, client: Client, stacks: tuple[str, ...] = STACKS) -> Iterator[str]:
+def stacks_of(environment: Environment) -> tuple[str, ...]:
+    """The stacks that the environment has to have."""
+    return (*STACKS, RECEIVER_STACK) if environment.arrival.receiver else STACKS
+
+
+def check(
+    environment: Environment, *, client: Client, stacks: tuple[str, ...] | None = None
+) -> Iterator[str]:
     """What holds, a line each.
+
+    Args:
+        environment: As its file says.
+        client: Makes clients.
+        stacks: Which ones to look at; None: all of the environment.
 
     Raises:
         CheckError: Something that does not, and where to look.
     """
     prefix = f"monai-{environment.name}"
     outputs: dict[str, str] = {}
-    for name in stacks:
+    for name in stacks_of(environment) if stacks is None else stacks:
         protected = environment.protection.termination_protection and name in PROTECTED
         outputs |= _stack(client("cloudformation"), f"{prefix}-{name}", protected=protected)
         yield f"stack {prefix}-{name} is complete"

@@ -7,11 +7,14 @@ version 3 (Trino).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import sqlglot
 import sqlglot.errors
 from sqlglot import exp
+
+from local.athena import map_functions
 
 _JODA = {
     "yyyy": "%Y",
@@ -36,17 +39,21 @@ class QueryError(Exception):
 
 
 def parse(sql: str) -> exp.Query:
-    """The one query in a statement. Anything but a query, and what is not Trino SQL, raises `QueryError`."""
+    """The one query in a text. Anything but a query, and what is not Trino SQL, raises `QueryError`."""
+    found = _one(sql)
+    if not isinstance(found, exp.Query):
+        raise QueryError(f"NOT_SUPPORTED: a view is a query, not a {found.key.upper()} statement")
+    return found
+
+
+def _one(sql: str) -> exp.Expression:
+    """The one statement in a text."""
     try:
         statements = [found for found in sqlglot.parse(sql, read="athena") if found is not None]
     except sqlglot.errors.SqlglotError as error:
         raise QueryError(f"SYNTAX_ERROR: {_first_line(error)}") from error
     if len(statements) != 1:
         raise QueryError(f"SYNTAX_ERROR: expected one statement, found {len(statements)}")
-    if not isinstance(statements[0], exp.Query):
-        raise QueryError(
-            f"NOT_SUPPORTED: the local Athena runs queries only, not {statements[0].key.upper()} statements"
-        )
     return statements[0]
 
 
@@ -57,6 +64,11 @@ def to_duckdb(query: exp.Query, *, types: Mapping[str, str] | None = None) -> st
     def rewrite(node: exp.Expression) -> exp.Expression:
         if isinstance(node, exp.ArraySize) and _is_map(node.this, known):
             return exp.Anonymous(this="cardinality", expressions=[node.this])
+        if map_functions.is_unnested_map(node, lambda value: _is_map(value, known)):
+            return map_functions.unnested(node)
+        if isinstance(node, exp.Avg) and _decimal(node.this, known):
+            # DuckDB makes a double of it; Trino keeps the type.
+            return exp.cast(node.copy(), _decimal(node.this, known))
         if _moves_a_date(node, known):
             # DuckDB makes a timestamp of a date that is moved; Trino keeps a date.
             return exp.cast(node.copy(), "date")
@@ -77,13 +89,13 @@ def to_duckdb(query: exp.Query, *, types: Mapping[str, str] | None = None) -> st
         return str(translated.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE))
     except sqlglot.errors.UnsupportedError as error:
         raise QueryError(f"NOT_SUPPORTED: by the local Athena: {_first_line(error)}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise QueryError("SYNTAX_ERROR: wrong number of arguments of a function") from error
 
 
 def bind(sql: str, parameters: list[str]) -> str:
     """A statement with its `?` replaced by execution parameters, which are SQL literals, in order."""
-    query = parse(sql)
+    query = _one(sql)
     places = list(query.find_all(exp.Placeholder, bfs=False))
     if len(places) != len(parameters):
         raise QueryError(f"INVALID_PARAMETER_USAGE: expected {len(places)} parameters, got {len(parameters)}")
@@ -134,6 +146,12 @@ def _is_date(node: exp.Expression, types: Mapping[str, str]) -> bool:
     if isinstance(node, exp.Paren):
         return _is_date(node.this, types)
     return isinstance(node, exp.CurrentDate) or (isinstance(node, exp.Cast) and node.is_type("date"))
+
+
+def _decimal(node: exp.Expression, types: Mapping[str, str]) -> str:
+    """The type of a column of decimals; "" for anything else."""
+    kind = types.get(node.name.lower(), "") if isinstance(node, exp.Column) else ""
+    return kind if kind.startswith("decimal") else ""
 
 
 def _is_map(node: exp.Expression, types: Mapping[str, str]) -> bool:
@@ -201,10 +219,24 @@ def _pattern(pattern: exp.Expression) -> exp.Expression:
     return exp.Literal.string(result)
 
 
+def _format(node: exp.Format) -> exp.Expression:
+    """Java's formats, which DuckDB's printf mostly has; `%s` takes any value."""
+    if not node.this.is_string:
+        raise QueryError("NOT_SUPPORTED: by the local Athena: a format that is not a literal")
+    kinds = [kind for kind in _CONVERSION.findall(node.this.name) if kind != "%"]
+    values = [
+        exp.cast(value.copy(), "text") if kind == "s" else value
+        for kind, value in zip(kinds, node.expressions, strict=True)
+    ]
+    return _call("printf", node.this, *values)
+
+
+_CONVERSION = re.compile(r"%[-+# 0,.\d]*([a-zA-Z%])")
 _ZERO = exp.Literal.number(0)
 
 _NODES: tuple[tuple[type[exp.Expression], Callable[..., exp.Expression]], ...] = (
     (exp.DateDiff, _date_diff),
+    (exp.Format, _format),
     (exp.ArraySlice, _slice),
     (exp.Reduce, _reduce),
     (exp.ArrayPosition, _array_position),
@@ -212,6 +244,7 @@ _NODES: tuple[tuple[type[exp.Expression], Callable[..., exp.Expression]], ...] =
 )
 
 _FUNCTIONS: dict[str, Callable[..., exp.Expression]] = {
+    **map_functions.FUNCTIONS,
     "any_match": lambda array, test: exp.paren(exp.GT(this=_matching(array, test), expression=_ZERO.copy())),
     "none_match": lambda array, test: exp.paren(exp.EQ(this=_matching(array, test), expression=_ZERO.copy())),
     "all_match": lambda array, test: exp.paren(
@@ -221,5 +254,6 @@ _FUNCTIONS: dict[str, Callable[..., exp.Expression]] = {
     "at_timezone": lambda moment, zone: _call("timezone", zone, moment),
     "codepoint": lambda text: _call("unicode", text),
     "format_datetime": lambda moment, pattern: _call("strftime", moment, _pattern(pattern)),
+    "zip": lambda *arrays: _call("list_zip", *arrays),
     "map_agg": lambda key, value: _call("map", _call("list", key), _call("list", value)),
 }

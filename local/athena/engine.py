@@ -1,88 +1,171 @@
-"""Puts our execution of queries into MiniStack's Athena, which keeps states, results and workgroups."""
+"""Puts our execution of statements into MiniStack's Athena, which keeps states, results and workgroups."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
-from local.athena import dialect, relations, views
+from local.athena import dialect, statements, views
+from local.athena.session import Session
 from local.athena.values import athena_type, text
+from local.service import Cloud
 
-_ERRORS: tuple[tuple[type[duckdb.Error], str], ...] = (
-    (duckdb.CatalogException, "FUNCTION_NOT_FOUND"),
-    (duckdb.BinderException, "SYNTAX_ERROR"),
-    (duckdb.ParserException, "SYNTAX_ERROR"),
-    (duckdb.ConversionException, "INVALID_CAST_ARGUMENT"),
-    (duckdb.OutOfRangeException, "NUMERIC_VALUE_OUT_OF_RANGE"),
-    (duckdb.IOException, "HIVE_CANNOT_OPEN_SPLIT"),
-    (duckdb.PermissionException, "PERMISSION_DENIED"),
-)
+_MAINTENANCE = ("unload", "optimize", "vacuum")
+"""Words that begin statements which MiniStack does not take for DML."""
 
 
-def install() -> None:
-    """Replace how MiniStack's Athena runs a query, and let it bind execution parameters."""
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What Athena tells of a statement beside its result."""
+
+    scanned: int
+    """Bytes of data that it read."""
+    updated: int | None = None
+    """Rows that it wrote, changed or deleted; None for a query."""
+
+
+_TOLD: ContextVar[list[Told] | None] = ContextVar("told", default=None)
+"""Where a statement that runs leaves what is told of it."""
+
+
+def install(cloud: Cloud) -> None:
+    """Replace how MiniStack's Athena runs a statement, let it bind execution parameters and know a client's
+    token again, and let Glue make Iceberg tables."""
     from ministack.services import athena
 
-    athena._run_duckdb = run
+    _install_tables()
+    athena._run_duckdb = lambda query, database, catalog=None: run(query, database, catalog, cloud=cloud)
+    execute = athena._execute_query
+    athena._execute_query = lambda *arguments: _execute_counted(execute, *arguments)
+    results = athena._get_query_results
+    athena._get_query_results = lambda request: _results(results, request)
+    kind = athena._detect_statement_type
+    athena._detect_statement_type = lambda sql: (
+        "DML" if sql.lstrip().lower().startswith(_MAINTENANCE) else kind(sql)
+    )
     start = athena._start_query_execution
-    athena._start_query_execution = lambda request: _start_bound(start, request)
+    athena._start_query_execution = lambda request: _start(start, request)
 
 
-async def run(query: str, database: str | None, catalog: str | None = None) -> dict[str, Any]:
-    """Columns, their types and rows of a query; every value as Athena writes it, None for NULL."""
-    parsed = dialect.parse(query)
-    read = views.all_read(parsed, database=(database or "default").lower())
-    types = {name: kind for relation in read for name, kind in relation.types.items()}
-    translated = dialect.to_duckdb(parsed, types=types)
-    return await asyncio.to_thread(_execute, translated, read, (database or "default").lower())
+def _install_tables() -> None:
+    """Let Glue make and change tables in an open format, which MiniStack accepts and forgets."""
+    from ministack.services import glue
+
+    create, update = glue._create_table, glue._update_table
+
+    def create_table(request: dict[str, Any]) -> Any:
+        if not request.get("OpenTableFormatInput"):
+            return create(request)
+        from local.athena.iceberg import glue_tables
+
+        return glue_tables.create_table(create, request)
+
+    def update_table(request: dict[str, Any]) -> Any:
+        if not request.get("OpenTableFormatInput") and not request.get("UpdateOpenTableFormatInput"):
+            return update(request)
+        from local.athena.iceberg import glue_tables
+
+        return glue_tables.update_table(update, request)
+
+    glue._create_table, glue._update_table = create_table, update_table
 
 
-def _execute(query: str, read: views.Read, database: str) -> dict[str, Any]:
-    with duckdb.connect(":memory:") as connection:
-        try:
-            for relation in read:
-                if isinstance(relation, views.View):
-                    continue
-                relations.create_view(connection, relation)
-            _confine(connection, [found for found in read if isinstance(found, relations.Relation)])
-            for view in read:
-                if isinstance(view, views.View):
-                    views.create(connection, view)
-            schema = relations.quoted(database)
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; USE {schema}")
-            result = connection.execute(query)
-            described = result.description or []
-            return {
-                "columns": [column[0] for column in described],
-                "column_types": [athena_type(str(column[1])) for column in described],
-                "rows": [[text(value) for value in row] for row in result.fetchall()],
-            }
-        except duckdb.Error as error:
-            word = next((word for kind, word in _ERRORS if isinstance(error, kind)), "GENERIC_INTERNAL_ERROR")
-            raise dialect.QueryError(f"{word}: {str(error).splitlines()[0]}") from error
+async def run(
+    query: str, database: str | None, catalog: str | None = None, *, cloud: Cloud | None = None
+) -> dict[str, Any]:
+    """Columns, their types and rows of a statement; every value as Athena writes it, None for NULL. Without
+    a cloud, queries only."""
+    # A thread sees the account and region of the request.
+    result, about = await asyncio.to_thread(_run, query, (database or "default").lower(), cloud)
+    told = _TOLD.get()
+    if told is not None:
+        told.append(about)
+    return result
 
 
-def _confine(connection: duckdb.DuckDBPyConnection, read: list[relations.Relation]) -> None:
-    """A query reads its tables and nothing else of this machine. Numbers divide and zones count as in
-    Trino."""
-    connection.execute("SET allowed_directories = $1", [relations.folders(read)])
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET integer_division = true")
-    connection.execute("SET TimeZone = 'UTC'")
+def _run(sql: str, database: str, cloud: Cloud | None) -> tuple[dict[str, Any], Told]:
+    statement = statements.parse(sql)
+    if isinstance(statement, statements.Select):
+        return _select(statement, database)
+    if cloud is None:
+        raise dialect.QueryError(f"NOT_SUPPORTED: queries only, not {type(statement).__name__.upper()}")
+    # PyIceberg is loaded when it is needed: most clouds are started without.
+    from local.athena import changes
+
+    done = changes.Changes(cloud=cloud, database=database).run(statement)
+    result = {"columns": ["rows"], "column_types": ["bigint"], "rows": []}
+    return result, Told(scanned=done.scanned, updated=done.rows)
 
 
-def _start_bound(start: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
-    """StartQueryExecution with `ExecutionParameters`, which MiniStack does not know."""
-    from ministack.core.responses import error_response_json
+def _select(statement: statements.Select, database: str) -> tuple[dict[str, Any], Told]:
+    read = views.all_read(statement.query, database=database)
+    translated = dialect.to_duckdb(statement.query, types=views.types(read))
+    with Session(read, database=database) as session:
+        columns, rows = session.rows(translated)
+        result = {
+            "columns": [name for name, _ in columns],
+            "column_types": [athena_type(kind) for _, kind in columns],
+            "rows": [[text(value) for value in row] for row in rows],
+        }
+        return result, Told(scanned=session.scanned)
 
-    parameters = request.get("ExecutionParameters")
-    if not parameters:
-        return start(request)
+
+async def _execute_counted(execute: Callable[..., Any], query_id: str, *arguments: Any) -> None:
+    """MiniStack counts the characters of the result as the bytes scanned."""
+    from ministack.services import athena
+
+    told: list[Told] = []
+    token = _TOLD.set(told)
     try:
-        bound = dialect.bind(request.get("QueryString", ""), parameters)
-    except dialect.QueryError as error:
-        return error_response_json("InvalidRequestException", str(error), 400)
-    return start({**request, "QueryString": bound})
+        await execute(query_id, *arguments)
+    finally:
+        _TOLD.reset(token)
+    # Nothing else has run since the execution got its final state.
+    execution = athena._executions.get(query_id)
+    if execution is not None:
+        execution["Statistics"]["DataScannedInBytes"] = sum(one.scanned for one in told)
+        execution["_updated"] = next((one.updated for one in told if one.updated is not None), None)
+
+
+def _results(answer: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
+    """GetQueryResults: a statement that writes has no rows, not even a header, but `UpdateCount`."""
+    from ministack.services import athena
+
+    status, headers, body = answer(request)
+    updated = (athena._executions.get(request.get("QueryExecutionId")) or {}).get("_updated")
+    if status != 200 or updated is None:
+        return status, headers, body
+    document = json.loads(body)
+    document["ResultSet"]["Rows"] = []
+    return status, headers, json.dumps({**document, "UpdateCount": updated}).encode()
+
+
+def _start(start: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:
+    """StartQueryExecution with `ExecutionParameters` and `ClientRequestToken`, which MiniStack does not
+    know."""
+    from ministack.core.responses import error_response_json, json_response
+    from ministack.services import athena
+
+    token, given = request.get("ClientRequestToken"), request.get("QueryString", "")
+    for query_id, execution in list(athena._executions.items()) if token else []:
+        if execution.get("_token") == token:
+            if execution.get("_given") == given:
+                return json_response({"QueryExecutionId": query_id})
+            return error_response_json(
+                "InvalidRequestException", "Idempotent parameters do not match those of the first call", 400
+            )
+    parameters = request.get("ExecutionParameters")
+    if parameters:
+        try:
+            request = {**request, "QueryString": dialect.bind(given, parameters)}
+        except dialect.QueryError as error:
+            return error_response_json("InvalidRequestException", str(error), 400)
+    answer = start(request)
+    if token and answer[0] == 200:
+        execution = athena._executions[json.loads(answer[2])["QueryExecutionId"]]
+        execution.update(_token=token, _given=given)
+    return answer

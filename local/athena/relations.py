@@ -7,18 +7,18 @@ objects, not copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import duckdb
 from sqlglot import exp
 
+from local.athena import objects
 from local.athena.dialect import QueryError
-
-_READERS = {"parquet": "read_parquet", "json": "read_json_auto", "csv": "read_csv_auto"}
+from local.athena.objects import Place
+from local.athena.small_files import SMALL_FILES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,10 @@ class Relation:
     files: tuple[Path, ...]
     source: str
     """DuckDB's expression that reads the files; "" if there are none."""
+    columnar: bool = True
+    """Whether a part of a file can be read without the rest."""
+    whole: bool = False
+    """Whether small files may be read as a whole, and kept: Parquet without partitions in the keys."""
 
     @property
     def types(self) -> dict[str, str]:
@@ -54,6 +58,11 @@ def declared(database: str, table: str) -> dict[str, Any]:
     return found
 
 
+def is_iceberg(entry: Mapping[str, Any]) -> bool:
+    """Whether a table of Glue is an Iceberg table."""
+    return str((entry.get("Parameters") or {}).get("table_type", "")).upper() == "ICEBERG"
+
+
 def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
     """What Glue declares as a table, with the files that it has now."""
     from ministack.services import athena
@@ -67,34 +76,40 @@ def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
         columns=tuple((column["Name"], column.get("Type") or "string") for column in columns),
         files=tuple(files),
         source=str(athena._table_relation(found, [str(file) for file in files])) if files else "",
+        columnar=athena._data_format(found) in ("parquet", "orc"),
+        whole=athena._data_format(found) == "parquet" and not found.get("PartitionKeys"),
     )
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> None:
-    """Make the table known to DuckDB under its database's name."""
-    present = _present(connection, relation.source) if relation.source else {}
+def create_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> int:
+    """Make the table known to DuckDB under its database's name. Returns the bytes that were read for it at
+    once."""
+    source, read = relation.source, 0
+    if relation.whole:
+        small = SMALL_FILES.rows(f"{relation.database}.{relation.table}", relation.files)
+        if small is not None:
+            rows, read = small
+            source = quoted(f"${relation.database}.{relation.table}")
+            connection.register(source[1:-1], rows)
+    present = _present(connection, source) if source else {}
     projected = []
     for name, hive in relation.columns:
         kind = duckdb_type(hive)
-        source = present.get(name.lower())
-        value = f"CAST({quoted(source)} AS {kind})" if source else f"CAST(NULL AS {kind})"
+        known = present.get(name.lower())
+        value = f"CAST({quoted(known)} AS {kind})" if known else f"CAST(NULL AS {kind})"
         projected.append(f"{value} AS {quoted(name)}")
-    rows = f"FROM {relation.source}" if relation.source else "WHERE FALSE"
+    origin = f"FROM {source}" if source else "WHERE FALSE"
     schema = quoted(relation.database)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     connection.execute(
-        f"CREATE VIEW {schema}.{quoted(relation.table)} AS SELECT {', '.join(projected)} {rows}"
+        f"CREATE VIEW {schema}.{quoted(relation.table)} AS SELECT {', '.join(projected)} {origin}"
     )
+    return read
 
 
 def duckdb_type(hive: str) -> str:
     """A Hive type of the catalog ("array<double>") as DuckDB writes it."""
     return str(exp.DataType.build(hive, dialect="hive").sql("duckdb"))
-
-
-def folders(relations: Sequence[Relation]) -> list[str]:
-    """The folders that the data lie in."""
-    return sorted({str(file.parent) for relation in relations for file in relation.files})
 
 
 def _present(connection: duckdb.DuckDBPyConnection, source: str) -> Mapping[str, str]:
@@ -105,18 +120,16 @@ def _present(connection: duckdb.DuckDBPyConnection, source: str) -> Mapping[str,
 
 def _files(location: str) -> list[Path]:
     """The files of all objects below an S3 location, except those that Hive hides (`_x`, `.x`)."""
-    from ministack.services import athena, s3
+    from ministack.services import athena
 
-    place = urlparse(location)
-    prefix = place.path.lstrip("/")
-    prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
-    bucket = s3._buckets.get(place.netloc)
-    keys = sorted(bucket["objects"]) if bucket is not None else []
-    return [
-        Path(s3._object_disk_path(place.netloc, key))
-        for key in keys
-        if key.startswith(prefix) and not key.endswith("/") and not athena._hidden(key[len(prefix) :])
-    ]
+    if not location:
+        return []
+    folder = Place.of(location).folder
+    shown = objects.keys(
+        folder,
+        wanted=lambda key: not key.endswith("/") and not athena._hidden(key[len(folder.key) :]),
+    )
+    return [objects.path(Place(bucket=folder.bucket, key=key)) for key in shown]
 
 
 def quoted(name: str) -> str:

@@ -54,6 +54,11 @@ def all_read(query: exp.Query, *, database: str) -> Read:
     return list(found.values())
 
 
+def types(read: Read) -> dict[str, str]:
+    """The Hive types of all columns that are read, by name in lower case."""
+    return {name: kind for one in read for name, kind in one.types.items()}
+
+
 def create(connection: duckdb.DuckDBPyConnection, view: View) -> None:
     """Make the view known to DuckDB under its database's name; what it reads is known already."""
     try:
@@ -89,6 +94,11 @@ def _collect(
         entry = relations.declared(*key)
         if entry.get("TableType") == "VIRTUAL_VIEW":
             found[key] = _view(*key, entry, within=(*within, key), found=found)
+        elif relations.is_iceberg(entry):
+            # PyIceberg is loaded when it is needed: most clouds are started without.
+            from local.athena.iceberg import reading
+
+            found[key] = reading.relation(*key, entry)
         else:
             found[key] = relations.relation(*key, entry)
 
@@ -113,12 +123,8 @@ def _view(
             _trino(kind)
         query = dialect.qualified(dialect.parse(definition["originalSql"]), schema)
         _collect(query, database=schema, within=within, found=found)
-        types = {
-            column: kind
-            for named, read in dialect.tables(query)
-            for column, kind in found[named, read].types.items()
-        }
-        translated = dialect.to_duckdb(query, types=types)
+        read = [found[named, name] for named, name in sorted(dialect.tables(query))]
+        translated = dialect.to_duckdb(query, types=types(read))
     except (KeyError, TypeError, AttributeError, sqlglot.errors.SqlglotError) as error:
         raise QueryError(f"HIVE_INVALID_VIEW_DATA: Invalid view definition of '{name}': {error}") from error
     except QueryError as error:

@@ -15,11 +15,20 @@ RECORDED_TYPES = (
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::CloudTrail::Trail",
+    "AWS::ECS::Cluster",
+    "AWS::ECS::Service",
+    "AWS::ECS::TaskDefinition",
+    "AWS::ElasticLoadBalancingV2::Listener",
+    "AWS::ElasticLoadBalancingV2::LoadBalancer",
+    "AWS::ElasticLoadBalancingV2::TargetGroup",
     "AWS::SageMaker::Domain",
     "AWS::SageMaker::StudioLifecycleConfig",
     "AWS::SageMaker::UserProfile",
 )
-"""Accepted so that the templates of a real deployment deploy unchanged."""
+"""Accepted so that the templates of a real deployment deploy unchanged. ECS and load balancers take the place
+of MiniStack's own: those would start a container of the service where a Docker daemon happens to run, from a
+registry that it cannot reach.
+"""
 
 INERT_TYPES = (
     "AWS::Budgets::Budget",
@@ -40,12 +49,14 @@ INERT_TYPES = (
 packet passes a network, nothing costs anything, no log event is matched."""
 
 _FORMS = {
+    "CanonicalHostedZoneID": "Z{:.13}",
+    "DNSName": "{:.16}.elb.invalid",
     "DomainId": "d-{:.12}",
     "HomeEfsFileSystemId": "fs-{:.17}",
     "SecurityGroupIdForDomainBoundary": "sg-{:.17}",
     "Url": "https://{:.12}.studio.invalid",
 }
-"""Identifiers that SageMaker makes, from a hexadecimal number; the address names no host."""
+"""Identifiers that a service makes, from a hexadecimal number; the addresses name no host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +105,10 @@ class RecordedType:
         """A value of the form that the property's name promises."""
         if key.endswith("Arn"):
             _, service, kind = self.type_name.split("::")
-            # SageMaker's ARNs part the words of a type: user-profile.
-            words = re.sub(r"(?<!^)(?=[A-Z])", "-", kind) if service == "SageMaker" else kind
-            return f"arn:aws:{service.lower()}:{self.region}:{self.account_id}:{words.lower()}/{name}"
+            # ARNs of these two part the words of a type: user-profile, task-definition.
+            words = re.sub(r"(?<!^)(?=[A-Z])", "-", kind) if service in ("ECS", "SageMaker") else kind
+            owner = f"{service.lower().removesuffix('v2')}:{self.region}:{self.account_id}"
+            return f"arn:aws:{owner}:{words.lower()}/{name}"
         number = uuid.uuid5(uuid.NAMESPACE_URL, name)
         if key in _FORMS:
             return _FORMS[key].format(number.hex)

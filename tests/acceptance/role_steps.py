@@ -7,6 +7,7 @@ did not succeed, with all that a person could read about why.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ from workbench.ingest import Options, ingest
 from workbench.predicting.predict import predict
 
 Step = Callable[[RoleWorld], object]
+
+_SCHEDULED = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
 
 
 def import_files(world: RoleWorld) -> None:
@@ -34,10 +37,47 @@ def index_image_set(world: RoleWorld) -> None:
     world.invoke_function(("catalog", "IndexFunctionName"), event)
 
 
-def unindex_image_set(world: RoleWorld) -> None:
-    """The index function removes the rows of an image set that is gone."""
-    event = world.message("Image Set Deleted", uuid.uuid4().hex)
-    world.invoke_function(("catalog", "IndexFunctionName"), event)
+def compact_catalog(world: RoleWorld) -> None:
+    """The compact function merges what has been indexed."""
+    _lose_compacted_rows(world)
+    index_image_set(world)
+    done = world.invoke_function(("catalog", "CompactFunctionName"), _SCHEDULED)
+    if not done["statements"]:
+        raise StepFailed("nothing was compacted")
+
+
+def reconcile_catalog(world: RoleWorld) -> None:
+    """The catalog's reconcile function has indexed what the catalog does not have."""
+    _lose_compacted_rows(world)
+    s3, bucket = world.client("s3"), world.deployment.stack("catalog")["CatalogBucketName"]
+    datastore_id, image_set_id = world.image_set[0], world.image_set[1]
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"changes/series/{datastore_id}/{image_set_id}/")
+    for key in ("comparison/cursor.json", *(one["Key"] for one in listed.get("Contents", []))):
+        # The comparison begins anew, and the catalog knows nothing of the image set.
+        s3.delete_object(Bucket=bucket, Key=key)
+    found = world.invoke_function(("catalog", "ReconcileCatalogFunctionName"), _SCHEDULED)
+    if not found["missed"]:
+        raise StepFailed("nothing was missed")
+    # A second run reads what the first one noted.
+    world.invoke_function(("catalog", "ReconcileCatalogFunctionName"), _SCHEDULED)
+
+
+def _lose_compacted_rows(world: RoleWorld) -> None:
+    """Of the image set, so that the functions have something to do."""
+    catalog, athena = world.deployment.stack("catalog"), world.client("athena")
+    for table in ("series", "instances"):
+        query = athena.start_query_execution(
+            QueryString=f"DELETE FROM compacted_{table} WHERE image_set_id = '{world.image_set[1]}'",  # noqa: S608 - an identifier of the archive
+            QueryExecutionContext={"Database": catalog["DatabaseName"]},
+            WorkGroup=catalog["WorkgroupName"],
+        )["QueryExecutionId"]
+        while True:
+            status = athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
+            if status["State"] not in ("QUEUED", "RUNNING"):
+                break
+            time.sleep(0.1)
+        if status["State"] != "SUCCEEDED":
+            raise StepFailed(str(status))
 
 
 def run_pipeline(world: RoleWorld) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import role_persons
+import role_receiver
 import role_steps
 from role_evaluation import evaluate_model
 from role_steps import Step
@@ -21,11 +22,13 @@ CONTAINER_METRICS = "The local cloud does not measure containers; on AWS SageMak
 QUEUE = "The local cloud reads a function's queue itself; on AWS Lambda does it as the role."
 NETWORK = "The local cloud's functions and containers have no network interfaces that had to be made."
 TAGS = "The local pipeline does not tag what it makes; SageMaker tags it with the pipeline's ARN."
+ECS = "The local cloud only records the service; ECS starts its task as the role."
 CRAWLER = "The local cloud's crawler ends at once and looks at nothing; Glue does it as the role."
 AUDIT = "The local cloud only records the trail; CloudTrail writes its log group as the role."
 FLOWS = "The local cloud has no packets; on AWS the flow log is written as the role."
 STUDIO = "Studio is recorded only in the local cloud; there are no spaces and apps to start or to list."
 ATHENA = "The local Athena reads tables and writes results itself; on AWS it does it as the caller."
+LATER = "Objects are removed ten minutes after they were compacted: test_compact_function_cloud.py shows it."
 DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
 DISPATCHES = "Shown with the dispatch function's role, whose code and statements these are."
 SAME_TASK = "Shown with the first task's role, which the same construct makes."
@@ -65,6 +68,9 @@ _FUNCTION_IN_NETWORK = _because(
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
+)
+_ATHENA_READS = _because(ATHENA, "glue:GetDatabase", "glue:GetTable", "s3:GetBucketLocation") | _because(
+    PARTS, "s3:AbortMultipartUpload"
 )
 _CONTAINER = (
     _USE_KEY
@@ -146,6 +152,30 @@ _SPACE = (
 )
 
 ROLES: dict[str, Role] = {
+    role_receiver.RECEIVER: Role(
+        needed=_needed(
+            role_receiver.receive_a_study,
+            "iam:PassRole",
+            "medical-imaging:GetDICOMImportJob",
+            "medical-imaging:StartDICOMImportJob",
+            "s3:DeleteObject",
+            "s3:GetObject",
+            "s3:ListBucket",
+            "s3:PutObject",
+        ),
+        only_on_aws=_USE_KEY | _because(PARTS, "s3:AbortMultipartUpload"),
+    ),
+    "arrival/ServiceStarter": Role(
+        only_on_aws=_because(
+            ECS,
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:BatchGetImage",
+            "ecr:GetAuthorizationToken",
+            "ecr:GetDownloadUrlForLayer",
+            "logs:CreateLogStream",
+            "logs:PutLogEvents",
+        )
+    ),
     "data/AuditWriter": Role(only_on_aws=_because(AUDIT, "logs:CreateLogStream", "logs:PutLogEvents")),
     "data/Importer": Role(
         needed=_needed(role_steps.import_files, "s3:GetObject", "s3:ListBucket", "s3:PutObject"),
@@ -185,9 +215,40 @@ ROLES: dict[str, Role] = {
             "medical-imaging:GetImageSet",
             "medical-imaging:GetImageSetMetadata",
             "s3:PutObject",
-        )
-        | _needed(role_steps.unindex_image_set, "s3:DeleteObject"),
+        ),
         only_on_aws=_USE_KEY | _WRITE_LOGS | _READ_QUEUE | _FUNCTION_IN_NETWORK,
+    ),
+    "catalog/UpkeepCompactionWorkload": Role(
+        needed=_needed(
+            role_steps.compact_catalog,
+            "athena:GetQueryExecution",
+            "athena:GetQueryResults",
+            "athena:StartQueryExecution",
+            "s3:GetObject",
+            "s3:ListBucket",
+            "s3:PutObject",
+        ),
+        only_on_aws=_ATHENA_READS
+        | _because(ATHENA, "glue:UpdateTable")
+        # Of the function's own, and of Athena's for VACUUM.
+        | _because(LATER, "s3:DeleteObject")
+        | _USE_KEY
+        | _WRITE_LOGS
+        | _FUNCTION_IN_NETWORK,
+    ),
+    "catalog/UpkeepComparisonWorkload": Role(
+        needed=_needed(
+            role_steps.reconcile_catalog,
+            "athena:GetQueryExecution",
+            "athena:GetQueryResults",
+            "athena:StartQueryExecution",
+            "medical-imaging:SearchImageSets",
+            "s3:GetObject",
+            "s3:ListBucket",
+            "s3:PutObject",
+            "sqs:SendMessage",
+        ),
+        only_on_aws=_ATHENA_READS | _USE_KEY | _WRITE_LOGS | _FUNCTION_IN_NETWORK,
     ),
     "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
     "training/Evaluator": Role(
@@ -343,7 +404,8 @@ ROLES: dict[str, Role] = {
             "sqs:DeleteMessage",
             "sqs:ReceiveMessage",
             "sqs:SendMessage",
-        ),
+        )
+        | _needed(role_receiver.see_to_what_was_refused, "s3:DeleteObject"),
         only_on_aws=_SPACE | _because(PARTS, "s3:AbortMultipartUpload"),
     ),
 }

@@ -30,7 +30,7 @@ from workbench.deployment import Deployment
 from workbench.ingest import ingest
 from workbench.session import Session
 
-STACKS = ("data", "network", "catalog", "training", "inference", "studio", "observability")
+STACKS = ("data", "network", "arrival", "catalog", "training", "inference", "studio", "observability")
 _HASH = re.compile(r"[0-9A-F]{8}$")
 
 

@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Blocker())
     [
         ("import healthimaging", ["boto3", "botocore"]),
         ("import healthimaging.metadata", ["boto3", "botocore"]),
-        ("import healthimaging.catalog_rows", ["boto3", "botocore"]),
+        ("import healthimaging.catalog.rows", ["boto3", "botocore"]),
         ("import healthimaging.manifest", ["boto3", "botocore"]),
         ("import healthimaging.errors", ["boto3", "botocore"]),
         ("from healthimaging import connect", []),

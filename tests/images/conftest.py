@@ -54,6 +54,11 @@ def training_image() -> Iterator[ImageUnderTest]:
 
 
 @pytest.fixture(scope="session")
+def arrival_image() -> Iterator[ImageUnderTest]:
+    yield from _image("localhost/monai-on-aws/arrival")
+
+
+@pytest.fixture(scope="session")
 def archive(cloud: Any) -> Archive:
     client = cloud.client("medical-imaging")
     datastore_id = client.create_datastore(datastoreName="image-tests")["datastoreId"]

@@ -14,17 +14,20 @@ from packaging.utils import canonicalize_name
 
 from local.containers.buildah import stand_in, tool
 
-PACKAGES = ("runtime", "training")
-LIMIT_MB = {"runtime": 2300, "training": 1800}
-"""Of the image with the stand-in (about 1.06 GB): a package that brings CUDA would be noticed."""
+PACKAGES = ("runtime", "training", "arrival")
+LIMIT_MB = {"runtime": 2300, "training": 1800, "arrival": 350}
+"""Of the image with the stand-in (about 1.06 GB, of the receiver 0.18 GB): a package that brings CUDA would be noticed."""
 
 
 @pytest.fixture(scope="module", params=PACKAGES)
 def built(
-    request: pytest.FixtureRequest, runtime_image: ImageUnderTest, training_image: ImageUnderTest
+    request: pytest.FixtureRequest,
+    runtime_image: ImageUnderTest,
+    training_image: ImageUnderTest,
+    arrival_image: ImageUnderTest,
 ) -> Iterator[tuple[str, ImageUnderTest, Path]]:
     """Each package with its image and the image's files."""
-    image = {"runtime": runtime_image, "training": training_image}[request.param]
+    image = {"runtime": runtime_image, "training": training_image, "arrival": arrival_image}[request.param]
     with tool.root_folder(image.container) as root:
         yield request.param, image, root
 
@@ -98,11 +101,11 @@ def test_nothing_of_the_machine_that_built_it_is_in_it(built: tuple[str, ImageUn
     assert not [line for line in image.config.get("Env", ()) if line.startswith("PIP_")]
 
 
-def test_sagemaker_can_call_it(built: tuple[str, ImageUnderTest, Path]) -> None:
+def test_it_can_be_called(built: tuple[str, ImageUnderTest, Path]) -> None:
     package, image, _ = built
     assert image.config["Entrypoint"] == ["python", "-m", package]
     assert image.config["WorkingDir"] == "/opt/program"
-    # SageMaker expects root, and a container without a default argument.
+    # SageMaker expects root, and a container without a default argument. ECS says both of the receiver's.
     assert (image.config.get("User", ""), image.config.get("Cmd")) == ("", None)
     labels = image.config["Labels"]
     capabilities = {name: value for name, value in labels.items() if "sagemaker.capabilities" in name}

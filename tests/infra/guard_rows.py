@@ -62,6 +62,11 @@ _COMPONENT = "AWS::SageMaker::InferenceComponent"
 _WORKGROUP = "AWS::Athena::WorkGroup"
 _GLUE = "AWS::Glue::SecurityConfiguration"
 _REPOSITORY = "AWS::ECR::Repository"
+_TASK = "AWS::ECS::TaskDefinition"
+_SERVICE = "AWS::ECS::Service"
+_BALANCER = "AWS::ElasticLoadBalancingV2::LoadBalancer"
+_CONTAINER = "Properties.ContainerDefinitions.0"
+_PLACED = "Properties.NetworkConfiguration.AwsvpcConfiguration"
 _SETTINGS = "Properties.DefaultUserSettings"
 _IDLE = f"{_SETTINGS}.JupyterLabAppSettings.AppLifecycleManagement.IdleSettings"
 _RESULT = "Properties.WorkGroupConfiguration.ResultConfiguration.EncryptionConfiguration"
@@ -173,6 +178,17 @@ ROWS = (
     row("REPOSITORY_CUSTOMER_KEY", _REPOSITORY, f"{_ENCRYPTION}.KmsKey"),
     row("REPOSITORY_CUSTOMER_KEY", _REPOSITORY, _ENCRYPTION, {"EncryptionType": "AES256"}),
     row("BUILDS_ARE_PRIVATE", "AWS::CodeBuild::Project", "Properties.Visibility", "PUBLIC_READ"),
+    row("CONTAINER_WITHOUT_RIGHTS", _TASK, f"{_CONTAINER}.ReadonlyRootFilesystem"),
+    row("CONTAINER_WITHOUT_RIGHTS", _TASK, f"{_CONTAINER}.User"),
+    row("CONTAINER_WITHOUT_RIGHTS", _TASK, f"{_CONTAINER}.User", "0:65534"),
+    row("CONTAINER_WITHOUT_RIGHTS", _TASK, f"{_CONTAINER}.Privileged", True),
+    row("TASK_OWN_ROLE", _TASK, "Properties.TaskRoleArn"),
+    row("SERVICE_INSIDE_NETWORK", _SERVICE, f"{_PLACED}.AssignPublicIp", "ENABLED"),
+    row("SERVICE_INSIDE_NETWORK", _SERVICE, f"{_PLACED}.SecurityGroups", []),
+    row("SERVICE_WITHOUT_SHELL", _SERVICE, "Properties.EnableExecuteCommand", True),
+    row("BALANCER_INTERNAL", _BALANCER, "Properties.Scheme"),
+    row("BALANCER_INTERNAL", _BALANCER, "Properties.Scheme", "internet-facing"),
+    row("BALANCER_INTERNAL", _BALANCER, "Properties.SecurityGroups"),
 )
 
 

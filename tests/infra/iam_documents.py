@@ -243,7 +243,9 @@ def _resources(statement: Statement) -> Iterator[str]:
 def _format(service: str, kind: str) -> list[str]:
     if kind in _FORM.get(service, {}):
         return [_FORM[service][kind]]
-    formats = service_authorization()[service]["Resources"].get(kind, {}).get("ARNFormats", [])
+    known = service_authorization()[service]["Resources"]
+    # The reference calls the resource of Secrets Manager `Secret`, cfn-lint's copy of its ARN `secret`.
+    formats = known.get(kind, known.get(kind.lower(), {})).get("ARNFormats", [])
     return [re.sub(r"\$\{\w+\}", "[^:]*", format.replace("${Partition}", "aws")) for format in formats]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
-STACKS = ("data", "network", "catalog", "training", "inference", "studio", "observability")
+STACKS = ("data", "network", "arrival", "catalog", "training", "inference", "studio", "observability")
 PROMOTION = "promotion"
 """One stack more in the environments of the delivery."""
 

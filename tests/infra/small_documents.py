@@ -11,8 +11,11 @@ from typing import Any
 import jsonschema
 import sqlglot
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from pyiceberg.types import IcebergType
 from sqlglot.errors import SqlglotError
 
+from infra.environment import Caller
 from runtime.functions.dispatch.errors import RoutesError
 from runtime.functions.dispatch.rules import read_routes
 
@@ -180,12 +183,26 @@ def view(definition: Any) -> Iterator[str]:
         kind = column["type"]
         if set(column) != {"name", "type"} or not re.fullmatch("[a-z0-9_]+", column["name"]):
             yield f"column {column}"
-        if not re.fullmatch(f"{_SCALARS}|array\\({_SCALARS}\\)", kind):
+        if not re.fullmatch(f"{_SCALARS}|array\\({_SCALARS}\\)|map\\({_SCALARS}, {_SCALARS}\\)", kind):
             yield f"column {column['name']}: {kind} is no type of Trino"
 
 
-_SCALARS = r"(boolean|tinyint|smallint|integer|bigint|real|double|varchar|date|timestamp(\(3\))?)"
+_SCALARS = (
+    r"(boolean|tinyint|smallint|integer|bigint|real|double|varchar|date|timestamp(\(3\))?"
+    r"|decimal\([0-9]+,[0-9]+\))"
+)
 """Types of Trino's that Hive knows as well, by Trino's names."""
+
+
+def iceberg_type(definition: Any) -> Iterator[str]:
+    """Problems of a nested type of an Iceberg column: one that pyiceberg reads and writes as it was."""
+    try:
+        read = TypeAdapter(IcebergType).validate_python(definition)
+    except ValueError as error:
+        yield str(error)
+        return
+    if json.loads(read.model_dump_json()) != definition:
+        yield f"{definition} is read as {read}"
 
 
 def script(text: Any) -> Iterator[str]:
@@ -243,6 +260,17 @@ def routes(content: Any) -> Iterator[str]:
         return
     if not read:
         yield "no rule"
+
+
+def callers(content: Any) -> Iterator[str]:
+    """Problems of the list of devices that may send (arrival/settings.py reads it)."""
+    if not content:
+        yield "nobody may send"
+    for caller in content:
+        try:
+            Caller.model_validate(caller)
+        except ValidationError as error:
+            yield str(error)
 
 
 def filter_pattern(text: Any) -> Iterator[str]:

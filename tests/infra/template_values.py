@@ -104,7 +104,7 @@ class Values:
             case "Fn::GetAtt":
                 logical_id, attribute = argument if isinstance(argument, list) else argument.split(".", 1)
                 type = self._templates[stack]["Resources"][logical_id]["Type"]
-                is_arn = attribute.endswith(("Arn", "ARN"))
+                is_arn = attribute.endswith(("Arn", "ARN")) or type == "AWS::SecretsManager::Secret"
                 return arn_of(type, logical_id.lower()) if is_arn else logical_id.lower()
             case "Fn::ImportValue":
                 producer, value = self._exports[json.dumps(argument)]

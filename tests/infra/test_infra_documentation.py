@@ -286,7 +286,8 @@ def test_every_command_of_the_cdk_exists() -> None:
 def test_the_roles_are_those_that_are_deployed() -> None:
     deployed: dict[str, set[str]] = {}
     for environment in ENVIRONMENTS:
-        deployed |= allowed(environment)
+        for role, actions in allowed(environment).items():
+            deployed[role] = deployed.get(role, set()) | actions
     services = {
         role: ", ".join(sorted({action.partition(":")[0] for action in actions}))
         for role, actions in deployed.items()

@@ -53,11 +53,19 @@ def clone(target: Path, *, umask: int) -> None:
 
 def use(folder: Path) -> None:
     """Traces of work in a clone: none of them is part of what is deployed."""
-    for package in ("infra", "healthimaging", "runtime", "runtime/functions", "training", "workbench"):
+    for package in (
+        "infra",
+        "arrival",
+        "healthimaging",
+        "runtime",
+        "runtime/functions",
+        "training",
+        "workbench",
+    ):
         cache = folder / package / "__pycache__"
         cache.mkdir(exist_ok=True)
         (cache / "stale.cpython-311.pyc").write_bytes(b"stale")
-    for package in ("runtime", "training", "healthimaging"):
+    for package in ("arrival", "runtime", "training", "healthimaging"):
         (folder / package / ".mypy_cache").mkdir()
         (folder / package / ".mypy_cache" / "cache.json").write_text("{}")
     for path in folder.rglob("*.py"):

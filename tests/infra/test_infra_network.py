@@ -202,7 +202,7 @@ def test_workloads_may_connect_to_endpoints_s3_and_each_other_only(assembly: Ass
         "DestinationSecurityGroupId": workloads,
     }
     region = load_environment(assembly.environment).aws.region
-    for beginning in ("Workloads", "Notebooks"):
+    for beginning in ("Workloads", "Notebooks", "Receiver"):
         group = group_properties(template, beginning)
         assert [without_description(rule) for rule in group["SecurityGroupEgress"]] == [
             {**TLS, "DestinationPrefixListId": S3_PREFIX_LISTS[region]},
@@ -214,10 +214,11 @@ def test_nothing_comes_in_but_tls_to_endpoints_and_workloads_to_each_other(assem
     # Nothing at all can connect to a notebook server: it asks nobody for a password.
     template = assembly.template("network")
     groups = of_type(template, "AWS::EC2::SecurityGroup")
-    assert len(groups) == 3
+    assert len(groups) == 4
     assert not [name for name, group in groups.items() if "SecurityGroupIngress" in group]
-    workloads, notebooks, services = (
-        group_id(template, beginning) for beginning in ("Workloads", "Notebooks", "Endpoints")
+    # The receiver's load balancer, which alone can connect to it, is in another stack: test_infra_arrival.py.
+    workloads, notebooks, receiver, services = (
+        group_id(template, beginning) for beginning in ("Workloads", "Notebooks", "Receiver", "Endpoints")
     )
     incoming = [
         without_description(rule) for rule in of_type(template, "AWS::EC2::SecurityGroupIngress").values()
@@ -226,6 +227,7 @@ def test_nothing_comes_in_but_tls_to_endpoints_and_workloads_to_each_other(assem
         {"GroupId": workloads, "IpProtocol": "-1", "SourceSecurityGroupId": workloads},
         {**TLS, "GroupId": services, "SourceSecurityGroupId": workloads},
         {**TLS, "GroupId": services, "SourceSecurityGroupId": notebooks},
+        {**TLS, "GroupId": services, "SourceSecurityGroupId": receiver},
     ]
     assert len(incoming) == len(wanted)
     assert all(rule in incoming for rule in wanted)

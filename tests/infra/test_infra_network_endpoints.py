@@ -116,7 +116,7 @@ def test_endpoints_let_this_accounts_principals_reach_its_resources_only(assembl
 
 def product_clients() -> Iterator[tuple[str, str]]:
     """(file, service) of every boto3 client that the product makes outside the infrastructure."""
-    for package in ("healthimaging", "runtime", "training", "workbench"):
+    for package in ("arrival", "healthimaging", "runtime", "training", "workbench"):
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 match node:
@@ -143,8 +143,9 @@ def test_every_endpoint_is_for_something_that_may_call_it(dev: Assembly) -> None
             if statement["Effect"] == "Allow"
             for action in listed(statement["Action"])
         }
-        # People work in the network too, but Studio connects them without their role.
-        if "ec2:CreateNetworkInterface" in actions or name.startswith("studio/"):
+        # People work in the network too, and so does the receiver, but Studio and ECS connect them without
+        # their roles.
+        if "ec2:CreateNetworkInterface" in actions or name.startswith(("arrival/", "studio/")):
             may |= {action.partition(":")[0] for action in actions}
     called = {"sagemaker-runtime": "sagemaker"}
     idle = {

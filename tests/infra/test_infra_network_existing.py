@@ -72,7 +72,7 @@ def test_in_an_existing_vpc_with_endpoints_of_its_own(
         "AWS::EC2::SecurityGroupIngress",
     }
     groups = of_type(template, "AWS::EC2::SecurityGroup")
-    assert len(groups) == 2
+    assert len(groups) == 3
     for group in groups.values():
         assert group["VpcId"] == "vpc-0123456789abcdef0"
         assert [

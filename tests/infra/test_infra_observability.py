@@ -16,11 +16,13 @@ from template_values import Values
 
 from infra.environment import Endpoint, Inference, Training, load_environment
 from infra.observability.audit_events import AUDIT_EVENTS, AUDIT_NAMESPACE
+from infra.observability.catalog_upkeep import CATALOG_METRICS
 from infra.observability.dashboard import Graph, Row, dashboard_body
 from infra.observability.endpoints import watched
 from infra.observability.input_drift import NAMESPACE, RUNTIME_METRICS, runtime_rows
 from infra.observability.metrics import AWS_METRICS, Reading, aws_metric
 from infra.observability.pictures import training
+from infra.observability.receiver import RECEIVER_METRICS
 from infra.observability.reconciliation import EVENT_METRICS
 from runtime import metrics as runtime_metrics
 
@@ -49,7 +51,14 @@ def values_of(assembly: Assembly) -> Values:
 
 def emitted(namespace: str, name: str, dimensions: set[str], statistic: str) -> bool:
     """Whether somebody emits the metric with exactly these dimensions, and it has the statistic."""
-    known = [*AWS_METRICS, *RUNTIME_METRICS, *EVENT_METRICS, *(event.metric for event in AUDIT_EVENTS)]
+    known = [
+        *AWS_METRICS,
+        *RUNTIME_METRICS,
+        *EVENT_METRICS,
+        *RECEIVER_METRICS,
+        *CATALOG_METRICS,
+        *(event.metric for event in AUDIT_EVENTS),
+    ]
     return any(
         (metric.namespace, metric.name, set(metric.dimensions)) == (namespace, name, dimensions)
         and metric.allows(statistic)
@@ -122,8 +131,10 @@ def test_alarms_of_people_say_what_happened_and_what_to_do(assembly: Assembly) -
             assert "AlarmsTopic" in properties["AlarmActions"][0], name
             assert len(properties["AlarmDescription"].split()) > 12, name
             assert len(properties["AlarmDescription"]) <= 1024, name
-            # No requests, no instances and nobody misbehaving are not alarms.
-            assert properties["TreatMissingData"] == "notBreaching", name
+            # No requests, no instances and nobody misbehaving are not alarms. A receiver that is not there
+            # is.
+            silent = "breaching" if "ReceiverSilent" in name else "notBreaching"
+            assert properties["TreatMissingData"] == silent, name
 
 
 def test_every_alarm_is_about_a_metric_that_somebody_emits(assembly: Assembly) -> None:

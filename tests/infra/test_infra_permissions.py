@@ -85,17 +85,38 @@ PERSONAS = {
         "logs:GetLogEvents",
         "medical-imaging:GetDICOMImportJob", "medical-imaging:StartDICOMImportJob",
         "medical-imaging:GetImageFrame", "medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata",
-        "s3:AbortMultipartUpload", "s3:ListBucket", "s3:PutObject",
+        "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:ListBucket", "s3:PutObject",
         "sagemaker:InvokeEndpointAsync",
         "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
     },
 }  # fmt: skip
 """People. An environment has the roles of the personas that its file names."""
 
+ASKS_CATALOG = {
+    *IN_NETWORK,
+    "athena:GetQueryExecution", "athena:GetQueryResults", "athena:StartQueryExecution",
+    "glue:GetDatabase", "glue:GetTable",
+    "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
+    "logs:CreateLogStream", "logs:PutLogEvents",
+    "s3:AbortMultipartUpload", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
+}  # fmt: skip
+"""Of the functions that keep the catalog in order."""
+
 ALLOWED = {
     "data/Importer": {
         "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
         "s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
+    },
+    "arrival/Receiver": {
+        "iam:PassRole",
+        "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
+        "medical-imaging:GetDICOMImportJob", "medical-imaging:StartDICOMImportJob",
+        "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
+    },
+    "arrival/ServiceStarter": {
+        "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetAuthorizationToken",
+        "ecr:GetDownloadUrlForLayer",
+        "logs:CreateLogStream", "logs:PutLogEvents",
     },
     "data/AuditWriter": {"logs:CreateLogStream", "logs:PutLogEvents"},
     "network/FlowLogWriter": {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"},
@@ -108,8 +129,18 @@ ALLOWED = {
         "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey",
         "logs:CreateLogStream", "logs:PutLogEvents",
         "medical-imaging:GetImageSet", "medical-imaging:GetImageSetMetadata",
-        "s3:DeleteObject", "s3:PutObject",
+        "s3:PutObject",
         "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage",
+    },
+    "catalog/UpkeepCompactionWorkload": {
+        *ASKS_CATALOG,
+        "glue:UpdateTable",
+        "s3:DeleteObject",
+    },
+    "catalog/UpkeepComparisonWorkload": {
+        *ASKS_CATALOG,
+        "medical-imaging:SearchImageSets",
+        "sqs:SendMessage",
     },
     "catalog/ConsistencyWorkload": {
         "glue:GetDatabase", "glue:GetTable", "glue:GetTables", "glue:UpdateTable",
@@ -207,6 +238,9 @@ def allowed(environment: str) -> dict[str, set[str]]:
     found = {**ALLOWED, "studio/Newcomer": SPACE, **people, **promoting(environment)}
     for task in load_environment(environment).training.tasks:
         found[f"training/{task.logical_name}Runner"] = ALLOWED["training/LungSegmentationRunner"]
+    if load_environment(environment).arrival.deidentify:
+        for role in {"arrival/Receiver", "studio/ClinicalIntegrator"} & set(found):
+            found[role] = found[role] | {"secretsmanager:GetSecretValue"}
     if environment == "local":  # which serves its model in real time and in batches, too
         container = ALLOWED["inference/LungSegmentationContainer"]
         found["inference/LungSegmentationNowContainer"] = container - {"sns:Publish"}
@@ -292,7 +326,7 @@ def test_frames_and_metadata_are_allowed_on_the_datastore_and_its_image_sets(ass
     }
 
 
-def test_a_role_is_passed_to_sagemaker_only(assembly: Assembly) -> None:
+def test_a_role_is_passed_to_sagemaker_or_healthimaging_only(assembly: Assembly) -> None:
     passes = {
         name.rsplit("Policy", 1)[0]: statement
         for name, policy in assembly.resources("AWS::IAM::ManagedPolicy")
@@ -300,6 +334,9 @@ def test_a_role_is_passed_to_sagemaker_only(assembly: Assembly) -> None:
         # A person passes a role too, to HealthImaging: see test_infra_studio.
         if "iam:PassRole" in listed(statement["Action"]) and not name.startswith("studio/")
     }
+    imports = passes.pop("arrival/Receiver")
+    assert imports["Condition"] == {"StringEquals": {"iam:PassedToService": "medical-imaging.amazonaws.com"}}
+    assert "ImporterRole" in imports["Resource"]["Fn::ImportValue"]
     of_jobs = {
         "Action": "iam:PassRole",
         "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
@@ -329,11 +366,15 @@ def test_services_become_a_role_for_this_account_only(dev: Assembly) -> None:
                 "aws:SourceArn": {"Fn::GetAtt": ["ArchiveDatastoreAD6CDB3C", "DatastoreArn"]}
             }
     assert trusted == {
+        "arrival/Receiver": "ecs-tasks.amazonaws.com",
+        "arrival/ServiceStarter": "ecs-tasks.amazonaws.com",
         "data/AuditWriter": "cloudtrail.amazonaws.com",
         "data/Importer": "medical-imaging.amazonaws.com",
         "network/DefaultGroupWorkload": "lambda.amazonaws.com",
         "network/FlowLogWriter": "vpc-flow-logs.amazonaws.com",
         "catalog/IndexWorkload": "lambda.amazonaws.com",
+        "catalog/UpkeepCompactionWorkload": "lambda.amazonaws.com",
+        "catalog/UpkeepComparisonWorkload": "lambda.amazonaws.com",
         "catalog/ConsistencyWorkload": "glue.amazonaws.com",
         "training/Trainer": "sagemaker.amazonaws.com",
         "training/Evaluator": "sagemaker.amazonaws.com",
@@ -374,9 +415,14 @@ def test_each_kind_of_object_has_one_writer(assembly: Assembly) -> None:
         f"inference/{one.logical_name}Container" for one in endpoints if one.mode == "asynchronous"
     }
     wanted = {
-        "Imports/": {"data/Importer"},
-        "Catalog/series/": {"catalog/IndexWorkload"},
-        "Catalog/instances/": {"catalog/IndexWorkload"},
+        # Import jobs, and of what devices sent also the receiver.
+        "Imports/ingest/": {"data/Importer"},
+        "Imports/received/": {"arrival/Receiver", "data/Importer"},
+        **{f"Inbox/{place}/": {"arrival/Receiver"} for place in ("received", "quarantine", "failed")},
+        "Catalog/changes/": {"catalog/IndexWorkload"},
+        "Catalog/compacted/": {"catalog/UpkeepCompactionWorkload"},
+        "Catalog/compaction/": {"catalog/UpkeepCompactionWorkload"},
+        "Catalog/comparison/": {"catalog/UpkeepComparisonWorkload"},
         "Models/checkpoints/": {"training/Trainer"},
         "Models/training/": {"training/Trainer"},
         "Models/evaluation/": {"training/Evaluator"},
@@ -389,7 +435,7 @@ def test_each_kind_of_object_has_one_writer(assembly: Assembly) -> None:
             for one in endpoints
             if one.mode == "batch"
         },
-        "Catalog/query-results/": set[str](),
+        "Catalog/query-results/": {"catalog/UpkeepCompactionWorkload", "catalog/UpkeepComparisonWorkload"},
     }
     if assembly.environment in ("staging", "prod"):
         wanted["Models/promoted/"] = {"promotion/CandidatesWorkload"}
@@ -400,5 +446,11 @@ def test_each_kind_of_object_has_one_writer(assembly: Assembly) -> None:
         wanted |= {f"Models/{place}/": {"studio/DataScientist"} for place in ("manifests", "bundles")}
     if "clinical-integrator" in people:
         # Less those of the event path: test_infra_studio.py.
-        wanted |= {place: {"studio/ClinicalIntegrator"} for place in ("Inbox/", "Results/requests/")}
+        of_integrator = ("Inbox/ingest/", "Imports/ledger/", "Results/requests/")
+        wanted |= {place: {"studio/ClinicalIntegrator"} for place in of_integrator}
+    if environment.arrival.deidentify:
+        wanted |= {
+            f"Imports/{place}/": {"arrival/Receiver", "studio/ClinicalIntegrator"}
+            for place in ("reports/deidentification", "reidentification")
+        }
     assert writers == {place: roles for place, roles in wanted.items() if roles}

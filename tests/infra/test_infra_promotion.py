@@ -243,11 +243,12 @@ def test_the_check_after_a_deployment_sees_states_and_no_data(
             statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         )
     }
-    from infra.toolchain.environment_check import STACKS
+    from infra.toolchain.environment_check import stacks_of
 
+    wanted = stacks_of(load_environment(environment))
     (seen,) = [one["Resource"] for one in policy if one["Action"] == "cloudformation:DescribeStacks"]
     assert sorted(seen) == sorted(
-        f"arn:aws:cloudformation:us-east-1:{account}:stack/monai-{environment}-{name}/*" for name in STACKS
+        f"arn:aws:cloudformation:us-east-1:{account}:stack/monai-{environment}-{name}/*" for name in wanted
     )
     assert actions == {
         "athena:GetQueryExecution", "athena:StartQueryExecution",

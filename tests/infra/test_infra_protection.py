@@ -191,7 +191,9 @@ def test_nothing_is_made_by_hidden_functions(assembly: Assembly) -> None:
         for name, function in assembly.resources("AWS::Lambda::Function")
     )
     wanted = {
+        "catalog: runtime.functions.compact.handler.handle",
         "catalog: runtime.functions.index.handler.handle",
+        "catalog: runtime.functions.reconcile_catalog.handler.handle",
         "inference: runtime.functions.announce.handler.handle",
         "inference: runtime.functions.dispatch.handler.handle",
         "inference: runtime.functions.reconcile.handler.handle",

@@ -16,12 +16,18 @@ OUTPUTS = {
     "data": {
         "DatastoreId", "DatastoreArn", "ImportRoleArn", "KeyArn",
         "InboxBucketName", "ImportBucketName", "ModelBucketName", "ResultBucketName",
-        "AlarmTopicArn", "AuditBucketName", "AuditLogGroupName",
+        "AlarmTopicArn", "AuditBucketName", "AuditLogGroupName", "DeidentificationKeySecretArn",
     },
     "network": {"VpcId", "SubnetIds", "WorkloadSecurityGroupId"},
+    "arrival": {
+        "ReceiverDnsName", "ReceiverPort", "ReceiverAeTitle",
+        "ReceiverLogGroupName", "ReceiverClusterName", "ReceiverServiceName",
+    },
     "catalog": {
         "DatabaseName", "WorkgroupName", "CatalogBucketName", "IndexFunctionName", "IndexQueueUrl",
         "IndexDeadLetterQueueUrl", "IndexLogGroupName",
+        "CompactFunctionName", "CompactLogGroupName",
+        "ReconcileCatalogFunctionName", "ReconcileCatalogLogGroupName",
     },
     "training": {"TrainingRoleArn", "EvaluationRoleArn"},
     "inference": {
@@ -77,7 +83,7 @@ def test_only_the_data_stack_has_consumers(assembly: Assembly) -> None:
     # So that every other stack can be changed, replaced and deleted on its own. Only what watches them may
     # name what is in them: it holds nothing, and is deleted first.
     watched = json.dumps(assembly.template("observability"))
-    for name in ("catalog", "training", "inference", "studio"):
+    for name in ("arrival", "catalog", "training", "inference", "studio"):
         for output, value in assembly.template(name)["Outputs"].items():
             if output.startswith("ExportsOutput"):
                 export = json.dumps(value["Export"]["Name"])

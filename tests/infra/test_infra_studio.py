@@ -288,9 +288,15 @@ def test_objects_are_read_and_written_where_the_commands_do(dev: Assembly) -> No
     evidence = {"Models/evaluation/*", "Models/manifests/*", "Models/promoted/*/evaluation.json"}
     assert prefixes("DataScientist", "s3:GetObject") == {"Catalog/*", *evidence}
     assert prefixes("ModelReviewer", "s3:GetObject") == evidence
-    assert prefixes("ClinicalIntegrator", "s3:PutObject") == {"Inbox/*", "Results/requests/*"}
+    # `dev` de-identifies, and who brings files there does it.
+    assert prefixes("ClinicalIntegrator", "s3:PutObject") == {
+        "Inbox/ingest/*", "Imports/ledger/*", "Imports/reidentification/*",
+        "Imports/reports/deidentification/*", "Results/requests/*",
+    }  # fmt: skip
     assert prefixes("ClinicalIntegrator", "s3:GetObject") == {
-        "Imports/*", "Results/failures/*", "Results/responses/*",
+        "Inbox/failed/*", "Inbox/quarantine/*",
+        "Imports/ingest/*", "Imports/ledger/*", "Imports/received/*", "Imports/reidentification/*",
+        "Results/failures/*", "Results/responses/*",
     }  # fmt: skip
 
 

@@ -235,7 +235,7 @@ def test_an_image_is_built_once_for_all_accounts(toolchain: Toolchain) -> None:
     assert len(places) == len(published)
     images = {image for _, image, _ in places}
     # The second and third time, cdk-assets finds the image of this hash in the same Docker engine.
-    assert len(images) == 2
+    assert len(images) == 3
     assert sorted(places) == sorted(
         (environment, image, account) for environment, account in ACCOUNTS.items() for image in images
     )
@@ -546,6 +546,7 @@ def test_bills_of_materials_name_what_the_lock_files_pin() -> None:
         "platform": ROOT / "requirements.txt",
         "runtime": ROOT / "runtime" / "requirements.txt",
         "training": ROOT / "training" / "requirements.txt",
+        "arrival": ROOT / "arrival" / "requirements.txt",
         **{
             f"function-{lock.parent.name}": lock
             for lock in (ROOT / "runtime" / "functions").glob("*/requirements.txt")

@@ -39,6 +39,10 @@ def rows(sql: str) -> list[list[str | None]]:
         ("-5 / 2", "-2"),
         ("5.0E0 / 2", "2.5"),
         ("CAST(5 AS double) / 2", "2.5"),
+        ("map_filter(MAP(ARRAY['a', 'b'], ARRAY[1, 2]), (k, v) -> v > 1 OR k = 'c')", "{b=2}"),
+        ("transform_values(MAP(ARRAY['a'], ARRAY['x']), (k, v) -> k || v)", "{a=ax}"),
+        ("transform_keys(MAP(ARRAY['a'], ARRAY[1]), (k, v) -> upper(k))", "{A=1}"),
+        ("format('%s is %d, %s %%', 'a', 5, DATE '2020-01-02')", "a is 5, 2020-01-02 %"),
         ("date_parse('2020-01-02', '%Y-%m-%d')", "2020-01-02 00:00:00.000"),
         ("date_diff('day', date '2020-02-28', date '2020-03-01')", "2"),
         ("date_diff('year', date '1970-06-15', date '2020-06-14')", "49"),
@@ -113,6 +117,11 @@ def test_expressions(expression: str, expected: str | None) -> None:
         (
             "SELECT row_number() OVER (ORDER BY day) n, modality FROM t ORDER BY n OFFSET 1 LIMIT 1",
             [["2", "MR"]],
+        ),
+        (
+            "SELECT modality, k, v FROM t CROSS JOIN UNNEST(MAP(ARRAY['a', 'b'], ARRAY[1, number])) AS u (k, v)"
+            " WHERE v IS NOT NULL ORDER BY 1, 2",
+            [["CT", "a", "1"], ["CT", "b", "7"], ["MR", "a", "1"]],
         ),
     ],
 )

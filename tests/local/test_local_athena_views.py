@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from healthimaging.catalog_rows import schema
+from healthimaging.catalog.columns import schema
 from infra.catalog.query_workgroup import QUERIES, read_query
 from infra.catalog.sql_views import SQL_VIEWS, SqlView, view_text
 from runtime.functions.index.tables import parquet
@@ -77,6 +77,16 @@ def series(
     }
 
 
+def instance(row: dict[str, Any]) -> dict[str, Any]:
+    """An instance of a series."""
+    empty = {column["name"]: None for column in schema()["tables"]["instances"]["columns"]}
+    known = {name: value for name, value in row.items() if name in empty}
+    return (
+        empty | known | {"sop_instance_uid": f"{row['series_instance_uid']}.1", "pixel_spacing": [0.5, 0.5]}
+    )
+
+
+CHANGES = {"series": "series_changes", "instances": "instance_changes"}
 ANN = {"patient_sex": "F", "patient_birth_date": date(1970, 1, 2)}
 ROWS = [
     series("a", "ann", "1.1", "CT", **ANN, study_date=date(2020, 1, 1), study_description="Chest"),
@@ -118,26 +128,38 @@ def catalog(cloud) -> Any:
     glue = cloud.client("glue")
     glue.create_database(DatabaseInput={"Name": DATABASE})
     for table, content in schema()["tables"].items():
+        columns = [{"Name": c["name"], "Type": c["type"]} for c in content["columns"]]
+        storage = {
+            "Columns": [*columns, {"Name": "is_deleted", "Type": "boolean"}],
+            "Location": f"s3://athena-views/changes/{table}/",
+        }
         glue.create_table(
             DatabaseName=DATABASE,
             TableInput={
-                "Name": table,
+                "Name": CHANGES[table],
                 "TableType": "EXTERNAL_TABLE",
                 "Parameters": {"classification": "parquet"},
-                "StorageDescriptor": {
-                    "Columns": [{"Name": c["name"], "Type": c["type"]} for c in content["columns"]],
-                    "Location": f"s3://athena-views/{table}/",
-                    "InputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
-                    "OutputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
-                    "SerdeInfo": {
-                        "SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
-                    },
-                },
+                "StorageDescriptor": storage,
             },
         )
-    for row in ROWS:
-        key = f"series/{row['datastore_id']}/{row['image_set_id']}.parquet"
-        cloud.client("s3").put_object(Bucket="athena-views", Key=key, Body=parquet("series", [row]))
+        storage = {"Columns": columns, "Location": f"s3://athena-views/compacted/{table}"}
+        glue.create_table(
+            DatabaseName=DATABASE,
+            TableInput={"Name": f"compacted_{table}", "StorageDescriptor": storage},
+            OpenTableFormatInput={"IcebergInput": {"MetadataOperation": "CREATE", "Version": "2"}},
+        )
+    for table, rows in (("series", ROWS), ("instances", [instance(row) for row in ROWS])):
+        for row in rows:
+            key = f"changes/{table}/{row['datastore_id']}/{row['image_set_id']}/1.parquet"
+            body = parquet(table, [row | {"is_deleted": False}])
+            cloud.client("s3").put_object(Bucket="athena-views", Key=key, Body=body)
+        # Some are compacted, and their change is still there: each counts once.
+        names = ", ".join(f'"{column["name"]}"' for column in schema()["tables"][table]["columns"])
+        compacted = query(
+            cloud,
+            f"INSERT INTO compacted_{table} SELECT {names} FROM {CHANGES[table]} WHERE image_set_id < 'e'",  # noqa: S608 - names of columns
+        )
+        assert compacted["Status"]["State"] == "SUCCEEDED", compacted["Status"]
     for view in SQL_VIEWS:
         create_view(
             cloud,

@@ -41,6 +41,47 @@ def test_recorded_type_answers_ref_and_attributes(cloud) -> None:
     )
 
 
+def test_a_service_behind_a_load_balancer_is_recorded_in_place_of_ministacks(cloud) -> None:
+    """Recorded and nothing more: a Docker daemon that happens to run must not be asked for its container."""
+
+    def resource(type: str, **properties: Any) -> dict[str, Any]:
+        return {"Type": f"AWS::{type}", "Properties": properties}
+
+    template = {
+        "Resources": {
+            "Cluster": resource("ECS::Cluster"),
+            "Task": resource(
+                "ECS::TaskDefinition", ContainerDefinitions=[{"Name": "one", "Image": "none.invalid/one"}]
+            ),
+            "Service": resource(
+                "ECS::Service",
+                Cluster={"Fn::GetAtt": ["Cluster", "Arn"]},
+                TaskDefinition={"Fn::GetAtt": ["Task", "TaskDefinitionArn"]},
+                DesiredCount="2",
+            ),
+            "Balancer": resource("ElasticLoadBalancingV2::LoadBalancer", Type="network", Scheme="internal"),
+        },
+        "Outputs": {
+            name: {"Value": {"Fn::GetAtt": name.split("0")}}
+            for name in ("Service0Name", "Cluster0Arn", "Task0TaskDefinitionArn", "Balancer0DNSName")
+        },
+    }
+    stack = deploy(cloud, "served", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE", reasons(cloud, "served")
+    said = outputs(stack)
+    assert said["Service0Name"].startswith("served-Service-")
+    assert re.fullmatch(r"arn:aws:ecs:us-east-1:000000000000:cluster/served-Cluster-\w+", said["Cluster0Arn"])
+    assert ":task-definition/served-Task-" in said["Task0TaskDefinitionArn"]
+    assert said["Balancer0DNSName"].endswith(".elb.invalid")
+    # Nobody can take the record for the thing.
+    assert cloud.client("ecs").list_clusters()["clusterArns"] == []
+    assert cloud.client("elbv2").describe_load_balancers()["LoadBalancers"] == []
+    status = f"{cloud.endpoint_url}/_local/status"
+    with urllib.request.urlopen(status, timeout=10) as response:  # noqa: S310 - the tests' own cloud
+        only = json.load(response)["recordedOnly"]
+    assert {"AWS::ECS::Service", "AWS::ElasticLoadBalancingV2::LoadBalancer"} <= set(only)
+
+
 @pytest.mark.parametrize(
     ("properties", "complaint"),
     [

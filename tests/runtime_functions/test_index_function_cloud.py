@@ -13,7 +13,6 @@ import boto3
 import pyarrow.parquet as pq
 import pydicom
 import pytest
-from botocore.exceptions import ClientError
 from pydicom.data import get_testdata_file
 
 from healthimaging import DicomWeb, connect
@@ -35,9 +34,10 @@ def bucket(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
-def handle(datastore_id: str, image_set_id: str) -> dict[str, Any]:
+def handle(datastore_id: str, image_set_id: str, kind: str) -> dict[str, Any]:
     detail = {"datastoreId": datastore_id, "imagesetId": image_set_id, "imageSetVersion": "1"}
-    return handler.handle({"Records": [{"messageId": "m", "body": json.dumps({"detail": detail})}]}, None)
+    body = json.dumps({"detail-type": f"Image Set {kind}", "detail": detail})
+    return handler.handle({"Records": [{"messageId": "m", "body": body}]}, None)
 
 
 def test_rows_follow_the_image_set(cloud: Any, bucket: str) -> None:
@@ -49,11 +49,11 @@ def test_rows_follow_the_image_set(cloud: Any, bucket: str) -> None:
     (found,) = client.search_image_sets(datastoreId=datastore_id)["imageSetsMetadataSummaries"]
     image_set_id = found["imageSetId"]
 
-    assert handle(datastore_id, image_set_id) == {"batchItemFailures": []}
+    assert handle(datastore_id, image_set_id, "Created") == {"batchItemFailures": []}
     s3 = cloud.client("s3")
     rows = {}
     for table in ("series", "instances"):
-        key = f"{table}/{datastore_id}/{image_set_id}.parquet"
+        key = f"changes/{table}/{datastore_id}/{image_set_id}/1.parquet"
         data = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         (rows[table],) = pq.read_table(BytesIO(data)).to_pylist()
     assert rows["series"]["series_instance_uid"] == source.SeriesInstanceUID
@@ -67,9 +67,8 @@ def test_rows_follow_the_image_set(cloud: Any, bucket: str) -> None:
 
     client.delete_image_set(datastoreId=datastore_id, imageSetId=image_set_id)
     deadline = time.monotonic() + DELETE_SECONDS
-    while s3.list_objects_v2(Bucket=bucket).get("KeyCount"):
-        assert handle(datastore_id, image_set_id) == {"batchItemFailures": []}
+    gone = {f"changes/{table}/{datastore_id}/{image_set_id}/deleted.parquet" for table in rows}
+    while not gone <= {one["Key"] for one in s3.list_objects_v2(Bucket=bucket)["Contents"]}:
+        assert handle(datastore_id, image_set_id, "Deleted") == {"batchItemFailures": []}
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    with pytest.raises(ClientError):
-        s3.get_object(Bucket=bucket, Key=f"series/{datastore_id}/{image_set_id}.parquet")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 
-from healthimaging.catalog_rows import SERIES_COLUMNS, TABLES, catalog_rows, schema
+from healthimaging.catalog.columns import SERIES_COLUMNS, TABLES, schema
+from healthimaging.catalog.rows import Version, catalog_rows
 from healthimaging.metadata import ImageSetMetadata
 from runtime.functions.index import handler
+from runtime.functions.index.changes import DELETED_VERSION
 from runtime.functions.index.tables import arrow_schema, arrow_type, parquet
 
 DATASTORE = "d" * 32
 IMAGE_SET = "1" * 32
+CREATED = datetime(2024, 3, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+VERSION = Version(version_id=1, is_primary=None, created_at=None, updated_at=None)
 
 
 def document(description: str = "Thorax") -> dict[str, Any]:
@@ -85,7 +90,13 @@ class Datastore:
             raise refusal(self.fails)
         if params["imageSetId"] != IMAGE_SET:
             raise refusal("ResourceNotFoundException")
-        return {"imageSetState": self.state, "versionId": max(self.versions, key=int), "isPrimary": True}
+        return {
+            "imageSetState": self.state,
+            "versionId": max(self.versions, key=int),
+            "isPrimary": True,
+            "createdAt": CREATED,
+            "updatedAt": CREATED,
+        }
 
     def get_image_set_metadata(self, **params: str) -> dict[str, Any]:
         self.metadata_calls += 1
@@ -94,25 +105,20 @@ class Datastore:
 
 
 class Bucket:
-    """S3's two calls."""
+    """S3's one call."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.puts = 0
         self.on_put: Any = None
 
     def put_object(self, **params: Any) -> None:
         assert params["Bucket"] == "catalog"
-        self.puts += 1
         self.objects[params["Key"]] = params["Body"]
         if self.on_put is not None:
             self.on_put()
 
-    def delete_object(self, **params: Any) -> None:
-        self.objects.pop(params["Key"], None)
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        data = self.objects[f"{table}/{DATASTORE}/{IMAGE_SET}.parquet"]
+    def rows(self, table: str, version: str = "1") -> list[dict[str, Any]]:
+        data = self.objects[f"changes/{table}/{DATASTORE}/{IMAGE_SET}/{version}.parquet"]
         rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
         return rows
 
@@ -134,10 +140,12 @@ def _services(monkeypatch: pytest.MonkeyPatch, datastore: Datastore, bucket: Buc
     monkeypatch.setattr(handler.boto3, "client", lambda _name: bucket)
 
 
-def message(message_id: str = "m", spelling: str = "imagesetId", **detail: Any) -> dict[str, Any]:
+def message(
+    message_id: str = "m", spelling: str = "imagesetId", kind: str = "Created", **detail: Any
+) -> dict[str, Any]:
     event = {
         "source": "aws.medical-imaging",
-        "detail-type": "Image Set Created",
+        "detail-type": f"Image Set {kind}",
         "detail": {"datastoreId": DATASTORE, spelling: IMAGE_SET, "imageSetVersion": "1", **detail},
     }
     return {"messageId": message_id, "body": json.dumps(event)}
@@ -151,14 +159,18 @@ def handle(*messages: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("spelling", ["imagesetId", "imageSetId"])
 def test_writes_one_typed_object_a_table(bucket: Bucket, spelling: str) -> None:
     assert handle(message(spelling=spelling)) == []
-    assert set(bucket.objects) == {f"{table}/{DATASTORE}/{IMAGE_SET}.parquet" for table in TABLES}
+    assert set(bucket.objects) == {f"changes/{table}/{DATASTORE}/{IMAGE_SET}/1.parquet" for table in TABLES}
     (series,) = bucket.rows("series")
     assert series["patient_id"] == "P1"
     assert series["patient_birth_date"] is None  # 30 February
     assert series["study_date"] == date(2024, 2, 29)
     assert series["series_number"] == 3
     assert series["body_part_examined"] is None
-    assert (series["rows"], series["columns"], series["slice_thickness"]) == (512, 256, 2.5)
+    assert (series["rows"], series["columns"], series["slice_thickness"]) == (512, 256, Decimal("2.5"))
+    assert series["created_at"] == datetime(2024, 3, 1, 10)
+    assert series["is_deleted"] is False
+    # What its column cannot hold stays readable as text.
+    assert dict(series["attributes"]) == {"PatientBirthDate": "19700230"}
     assert series["pixel_spacing"] == [0.7, 0.8]
     assert series["number_of_instances"] == 2
     assert series["number_of_frames"] == 2
@@ -174,8 +186,8 @@ def test_writes_one_typed_object_a_table(bucket: Bucket, spelling: str) -> None:
 def test_latest_version_is_written_whatever_the_event_says(datastore: Datastore, bucket: Bucket) -> None:
     datastore.versions["2"] = document("Abdomen")
     assert handle(message(imageSetVersion="1")) == []
-    assert bucket.rows("series")[0]["study_description"] == "Abdomen"
-    assert bucket.rows("series")[0]["version_id"] == 2
+    assert bucket.rows("series", "2")[0]["study_description"] == "Abdomen"
+    assert bucket.rows("series", "2")[0]["version_id"] == 2
 
 
 def test_duplicates_in_a_batch_are_read_once(datastore: Datastore) -> None:
@@ -183,44 +195,55 @@ def test_duplicates_in_a_batch_are_read_once(datastore: Datastore) -> None:
     assert datastore.metadata_calls == 1
 
 
-def test_version_that_appears_while_writing_wins(datastore: Datastore, bucket: Bucket) -> None:
-    def new_version() -> None:
-        bucket.on_put = None
-        datastore.versions["2"] = document("Abdomen")
-
-    bucket.on_put = new_version
-    assert handle(message()) == []
-    assert bucket.rows("series")[0]["version_id"] == 2
-    assert bucket.rows("instances")[0]["version_id"] == 2
-
-
-def test_deletion_while_writing_wins(datastore: Datastore, bucket: Bucket) -> None:
-    def delete() -> None:
-        datastore.state = "DELETED"
-
-    bucket.on_put = delete
-    assert handle(message()) == []
-    assert bucket.objects == {}
-
-
-def test_image_set_that_never_rests_goes_back_to_the_queue(datastore: Datastore, bucket: Bucket) -> None:
-    def again() -> None:
-        datastore.versions[str(len(datastore.versions) + 1)] = document()
-
-    bucket.on_put = again
-    assert handle(message("m1")) == ["m1"]
-
-
 @pytest.mark.parametrize("gone", ["state", "not found"])
-def test_rows_of_a_deleted_image_set_are_deleted(datastore: Datastore, bucket: Bucket, gone: str) -> None:
+def test_a_deleted_image_set_is_above_all_its_versions(
+    datastore: Datastore, bucket: Bucket, gone: str
+) -> None:
     assert handle(message()) == []
     if gone == "state":
         datastore.state = "DELETED"
     else:
         datastore.fails = "ResourceNotFoundException"
+    assert handle(message("late"), message("deleted", kind="Deleted")) == []
+    for table in TABLES:
+        (nothing,) = bucket.rows(table, "deleted")
+        assert (nothing["version_id"], nothing["is_deleted"]) == (DELETED_VERSION, True)
+        assert (nothing["datastore_id"], nothing["image_set_id"]) == (DATASTORE, IMAGE_SET)
+        assert bucket.rows(table)[0]["version_id"] == 1
+    assert handle(message(kind="Deleted")) == []  # and again, harmlessly
+
+
+def test_what_the_reconcile_function_no_longer_finds_is_deleted_when_the_service_says_so_too(
+    datastore: Datastore, bucket: Bucket
+) -> None:
+    lost = {"detail": {"datastoreId": DATASTORE, "imageSetId": IMAGE_SET}}
+    asks = {"messageId": "m", "body": json.dumps({"source": "monai.catalog", **lost})}
+    assert handle(asks) == []
+    assert bucket.rows("series")[0]["is_deleted"] is False
+    datastore.fails = "ResourceNotFoundException"
+    assert handle(asks) == []
+    assert bucket.rows("series", "deleted")[0]["is_deleted"] is True
+
+
+def test_an_image_set_too_new_to_be_found_is_not_taken_for_deleted(
+    datastore: Datastore, bucket: Bucket
+) -> None:
+    datastore.fails = "ResourceNotFoundException"
     assert handle(message()) == []
     assert bucket.objects == {}
-    assert handle(message()) == []  # and again, harmlessly
+    datastore.fails = None
+    assert handle(message()) == []
+    assert bucket.rows("series")[0]["version_id"] == 1
+
+
+def test_a_version_without_series_hides_those_before_it(datastore: Datastore, bucket: Bucket) -> None:
+    empty = document()
+    empty["Study"]["Series"] = {}
+    datastore.versions["2"] = empty
+    assert handle(message()) == []
+    for table in TABLES:
+        (nothing,) = bucket.rows(table, "2")
+        assert (nothing["version_id"], nothing["is_deleted"]) == (2, True)
 
 
 def test_only_failed_messages_are_delivered_again(datastore: Datastore, bucket: Bucket) -> None:
@@ -273,15 +296,15 @@ def test_schema_file_is_the_schema() -> None:
 def test_rows_have_exactly_the_columns_and_their_types(table: str) -> None:
     rows = catalog_rows(
         ImageSetMetadata.from_document(document()),
-        version_id=1,
-        is_primary=None,
+        version=VERSION,
         indexed_at=datetime(2024, 1, 1),
     )[table]
     for row in rows:
         assert list(row) == [column.name for column in TABLES[table]]
     read = pq.read_table(pa.BufferReader(parquet(table, rows)))
     assert read.schema.equals(arrow_schema(table), check_metadata=False)
-    assert [field.type for field in arrow_schema(table)] == [arrow_type(c.type) for c in TABLES[table]]
+    types = [field.type for field in arrow_schema(table)]
+    assert types == [*(arrow_type(c.type) for c in TABLES[table]), pa.bool_()]
 
 
 def test_nothing_known_makes_a_row_of_nulls() -> None:
@@ -291,7 +314,7 @@ def test_nothing_known_makes_a_row_of_nulls() -> None:
         "Study": {"Series": {"1.2": {"Instances": {"1.2.3": {}}}}},
     }
     rows = catalog_rows(
-        ImageSetMetadata.from_document(empty), version_id=1, is_primary=True, indexed_at=datetime(2024, 1, 1)
+        ImageSetMetadata.from_document(empty), version=VERSION, indexed_at=datetime(2024, 1, 1)
     )
     (series,) = rows["series"]
     assert series["number_of_instances"] == 1
@@ -307,13 +330,30 @@ def test_instances_that_differ_leave_the_series_value_open() -> None:
         {"Rows": 128, "SliceThickness": "oops", "InstanceNumber": "99999999999"}
     )
     rows = catalog_rows(
-        ImageSetMetadata.from_document(made), version_id=1, is_primary=True, indexed_at=datetime(2024, 1, 1)
+        ImageSetMetadata.from_document(made), version=VERSION, indexed_at=datetime(2024, 1, 1)
     )
     assert rows["series"][0]["rows"] is None
     assert rows["series"][0]["slice_thickness"] is None
+    assert rows["instances"][1]["attributes"]["SliceThickness"] == "oops"
     assert rows["series"][0]["columns"] == 256
     assert rows["instances"][1]["instance_number"] is None
     assert parquet("instances", rows["instances"])
+
+
+def test_text_that_no_encoding_has_keeps_no_study_out(datastore: Datastore, bucket: Bucket) -> None:
+    made = document("Tho\ud800rax")
+    made["Study"]["Series"]["1.2.3.4"]["DICOM"] |= {
+        "SoftwareVersions": ["\udfff", "2"],
+        "OperatorsName": "\udfff",
+        "SeriesDescription": "Bauch\u00fcbersicht",
+    }
+    datastore.versions["1"] = made
+    assert handle(message()) == []
+    (series,) = bucket.rows("series")
+    assert series["study_description"] == "Tho?rax"
+    assert series["software_versions"] == ["?", "2"]
+    assert dict(series["attributes"])["OperatorsName"] == "?"
+    assert series["series_description"] == "Bauch\u00fcbersicht"
 
 
 def test_names_are_unique_and_commented() -> None:

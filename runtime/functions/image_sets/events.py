@@ -25,6 +25,8 @@ class ImageSetEvent:
     image_set_id: str
     version: int | None = None
     """The version that came of it. None: the event does not say."""
+    deleted: bool = False
+    """It says that the image set is gone, or its sender knows no version of it any more."""
 
     @property
     def subject(self) -> str:
@@ -38,10 +40,14 @@ def image_set_event(body: str) -> ImageSetEvent:
         MalformedEventError: It is none.
     """
     try:
-        detail = json.loads(body)["detail"]
+        document = json.loads(body)
+        detail = document["detail"]
         # The service's documentation spells it `imagesetId`, its samples `imageSetId`.
         datastore_id, image_set_id = detail["datastoreId"], detail.get("imagesetId") or detail["imageSetId"]
         version = str(detail.get("imageSetVersion"))
+        deleted = (
+            document.get("detail-type") == "Image Set Deleted" or detail.get("imageSetState") == "DELETED"
+        )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         msg = f"The message is not an image set event: {type(error).__name__}"
         raise MalformedEventError(msg) from error
@@ -49,8 +55,10 @@ def image_set_event(body: str) -> ImageSetEvent:
         if not isinstance(one, str) or not _IDENTIFIER.fullmatch(one):
             msg = "The message is not an image set event: its identifiers are not of HealthImaging's form"
             raise MalformedEventError(msg)
+    known = _VERSION.fullmatch(version) is not None
     return ImageSetEvent(
         datastore_id=datastore_id,
         image_set_id=image_set_id,
-        version=int(version) if _VERSION.fullmatch(version) else None,
+        version=int(version) if known else None,
+        deleted=deleted or not known,
     )

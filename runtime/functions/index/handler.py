@@ -1,8 +1,10 @@
-"""Index function: keeps one Parquet object a table and image set in step with the datastore.
+"""Index function: writes the rows of image sets into the catalog as they change.
 
-Reads image set events from SQS (EventBridge puts them there) and writes the rows of the image set's LATEST
-version, whatever version the event speaks of. So events may come twice, late or in any order: each one
-leads to the same objects. When the image set is gone, so are its objects.
+Reads image set events from SQS: those that EventBridge puts there, and those by which the reconcile function
+asks for what no event has brought. Whatever version an event speaks of, the LATEST one is read and written
+(`changes.py` says why that converges). That an image set is gone is final, so two have to say it: the service
+and the message. The service alone could mean an image set too new to be found; then nothing is written, and
+what was missed is found by the reconcile function, as is a deletion whose event was lost.
 
 Environment:
     CATALOG_BUCKET: The bucket of the catalog's tables.
@@ -17,20 +19,17 @@ from typing import Any
 
 import boto3
 
-from healthimaging.catalog_rows import TABLES, catalog_rows
+from healthimaging.catalog.rows import Version, catalog_rows
 from healthimaging.client import connect
-from healthimaging.errors import HealthImagingError
+from healthimaging.errors import HealthImagingError, MetadataError
 from healthimaging.reference import ImageSetRef
 from runtime.functions.batches.batch import work_off
 from runtime.functions.image_sets.events import ImageSetEvent, image_set_event
 from runtime.functions.image_sets.reading import latest, metadata_of
-from runtime.functions.index.tables import parquet
+from runtime.functions.index.changes import Changes
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
-
-ROUNDS = 5
-"""How often a changing image set is read again before the event goes back to the queue."""
 
 
 def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -43,13 +42,12 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     Returns:
         `batchItemFailures`: the messages to deliver again.
     """
-    bucket = os.environ["CATALOG_BUCKET"]
-    medical_imaging, s3 = connect(), boto3.client("s3")
+    medical_imaging = connect()
+    changes = Changes(s3=boto3.client("s3"), bucket=os.environ["CATALOG_BUCKET"])
 
     def work(item: ImageSetEvent) -> bool:
-        index(item.datastore_id, item.image_set_id, medical_imaging=medical_imaging, s3=s3, bucket=bucket)
-        # It has read the latest version, which is what every other event of the image set asks for.
-        return True
+        # It reads the latest version, which is what every other event of the image set asks for.
+        return index(item, medical_imaging=medical_imaging, changes=changes)
 
     return work_off(
         event,
@@ -61,48 +59,40 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
 
 
-def index(datastore_id: str, image_set_id: str, *, medical_imaging: Any, s3: Any, bucket: str) -> None:
-    """Brings the catalog's objects of one image set to its latest version.
+def index(event: ImageSetEvent, *, medical_imaging: Any, changes: Changes) -> bool:
+    """Write what the image set is now: the rows of its latest version, or that it is gone.
 
-    After writing, the version is looked up again and the work repeated if it has changed. So of two
-    invocations that overlap, the one that writes last has seen the latest version, and the catalog ends
-    right without a lock.
+    Returns:
+        False: the image set was not found, and the event does not say that it was deleted.
+
+    Raises:
+        MetadataError: Its metadata are damaged, or missing though it is there: it is being made or deleted.
     """
-    keys = {table: f"{table}/{datastore_id}/{image_set_id}.parquet" for table in TABLES}
+    datastore_id, image_set_id = event.datastore_id, event.image_set_id
     properties = latest(medical_imaging, datastore_id, image_set_id)
-    for _ in range(ROUNDS):
-        objects = (
-            None if properties is None else _objects(medical_imaging, datastore_id, image_set_id, properties)
+    if properties is not None:
+        version_id = int(properties["versionId"])
+        image_set = ImageSetRef(
+            datastore_id=datastore_id, image_set_id=image_set_id, version_id=str(version_id)
         )
-        for table, key in keys.items():
-            if objects is None:
-                s3.delete_object(Bucket=bucket, Key=key)
-            else:
-                s3.put_object(
-                    Bucket=bucket, Key=key, Body=objects[table], ContentType="application/vnd.apache.parquet"
-                )
-        version = None if objects is None or properties is None else properties["versionId"]
-        properties = latest(medical_imaging, datastore_id, image_set_id)
-        if version == (None if properties is None else properties["versionId"]):
-            logger.info("indexed: image set %s, version %s", image_set_id, version or "(deleted)")
-            return
-    msg = f"image set {image_set_id} keeps changing"
-    raise RuntimeError(msg)
-
-
-def _objects(
-    medical_imaging: Any, datastore_id: str, image_set_id: str, properties: dict[str, Any]
-) -> dict[str, bytes] | None:
-    """Parquet by table name; None when the image set went away since it was looked up."""
-    version = str(properties["versionId"])
-    image_set = ImageSetRef(datastore_id=datastore_id, image_set_id=image_set_id, version_id=version)
-    metadata = metadata_of(medical_imaging, image_set)
-    if metadata is None:
-        return None
-    rows = catalog_rows(
-        metadata,
-        version_id=int(version),
-        is_primary=properties.get("isPrimary"),
-        indexed_at=datetime.now(UTC).replace(tzinfo=None),
-    )
-    return {table: parquet(table, table_rows) for table, table_rows in rows.items()}
+        metadata = metadata_of(medical_imaging, image_set)
+        if metadata is not None:
+            version = Version(
+                version_id=version_id,
+                is_primary=properties.get("isPrimary"),
+                created_at=properties.get("createdAt"),
+                updated_at=properties.get("updatedAt"),
+            )
+            rows = catalog_rows(metadata, version=version, indexed_at=datetime.now(UTC))
+            changes.write(datastore_id, image_set_id, version_id=version_id, rows=rows)
+            logger.info("indexed: image set %s, version %d", image_set_id, version_id)
+            return True
+        if latest(medical_imaging, datastore_id, image_set_id) is not None:
+            msg = f"image set {image_set_id} has no metadata of version {version_id}"
+            raise MetadataError(msg, image_set_id=image_set_id)
+    if not event.deleted:
+        logger.info("not found: image set %s; its deletion has a message of its own", image_set_id)
+        return False
+    changes.delete(datastore_id, image_set_id)
+    logger.info("indexed: image set %s is deleted", image_set_id)
+    return True

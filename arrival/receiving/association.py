@@ -1,0 +1,146 @@
+"""The DICOM side: associations, C-ECHO and C-STORE (PS3.4 annex B, PS3.7 section 9.1.1, PS3.8)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification
+from urllib3.exceptions import HTTPError
+
+from arrival.receiving.access import Access
+from arrival.receiving.intake import Intake, NotStorableError
+from arrival.receiving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+NOT_OF_THE_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+"""Statuses of C-STORE (PS3.4 section B.2.3). After one that is none of success a device keeps the instance,
+and sends it again.
+"""
+
+_REJECTED_FOR_GOOD, _BY_ACSE, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
+"""Of A-ASSOCIATE-RJ (PS3.8 section 9.3.4)."""
+
+MOST_ASSOCIATIONS = 50
+"""At the same time. One more is told to come again (local limit exceeded)."""
+TIMEOUT_SECONDS = 60.0
+"""For the other side to say something within an association."""
+
+
+@dataclass(kw_only=True)
+class Server:
+    """Listens, and hands every instance to `intake`."""
+
+    intake: Intake
+    access: Access
+    metrics: Metrics
+    address: tuple[str, int]
+    """Port 0: any that is free."""
+    tls: ssl.SSLContext | None = None
+    received: Callable[[bool], None] = lambda _imported: None
+    """Hears of every acknowledged instance; False: it is in quarantine."""
+    _server: Any = field(default=None, init=False)
+    _idle: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _busy: int = field(default=0, init=False)
+
+    def start(self) -> None:
+        """Listen, in threads of its own.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        # It writes what is in data sets, and who calls, to its log.
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+        entity = AE(ae_title=self.access.ae_title)
+        entity.require_called_aet = True
+        entity.maximum_associations = MOST_ASSOCIATIONS
+        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = TIMEOUT_SECONDS
+        entity.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
+        self._server = entity.start_server(
+            self.address,
+            block=False,
+            ssl_context=self.tls,
+            evt_handlers=[
+                (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_REJECTED, self._rejected),
+                (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+                (evt.EVT_C_STORE, self._store),
+            ],
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    def stop(self, *, within_seconds: float) -> None:
+        """Take no further association, let instances that are on their way end, then close all."""
+        # Closing the listening socket leaves the associations that there are.
+        threading.Thread(target=self._server.shutdown, daemon=True).start()
+        with self._idle:
+            self._idle.wait_for(lambda: self._busy == 0, timeout=within_seconds)
+        for association in self._server.active_associations:
+            association.abort()
+
+    def _requested(self, event: Any) -> None:
+        calling = str(event.assoc.requestor.primitive.calling_ae_title).strip()
+        if not self.access.allows(calling_ae_title=calling, address=event.assoc.requestor.address):
+            event.assoc.acse.send_reject(_REJECTED_FOR_GOOD, _BY_ACSE, _CALLING_TITLE_UNKNOWN)
+            evt.trigger(event.assoc, evt.EVT_REJECTED, {})
+            event.assoc.kill()
+
+    def _rejected(self, event: Any) -> None:
+        # Who called is named: a device that was forgotten in the environment file has to be found.
+        calling = str(event.assoc.requestor.primitive.calling_ae_title).strip()
+        logger.warning("association rejected: %r from %s", calling, event.assoc.requestor.address)
+        self.metrics.emit(RejectedAssociations=1)
+
+    def _store(self, event: Any) -> int:
+        with self._idle:
+            self._busy += 1
+        try:
+            return self._take(event)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def _take(self, event: Any) -> int:
+        part10 = b""
+        try:
+            part10 = event.encoded_dataset()
+            imported = self.intake.take(
+                part10,
+                sop_class_uid=str(event.request.AffectedSOPClassUID),
+                sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
+            )
+        except NotStorableError as error:
+            return self._refuse(NOT_OF_THE_SOP_CLASS, error.message)
+        except (ClientError, BotoCoreError, HTTPError, OSError) as error:
+            return self._refuse(OUT_OF_RESOURCES, f"S3 did not take it ({_name(error)})")
+        except Exception as error:  # noqa: BLE001 - whatever it is, an instance that is not stored is not acknowledged
+            return self._refuse(CANNOT_UNDERSTAND, type(error).__name__)
+        self.metrics.emit(Received=1, ReceivedBytes=len(part10), **({} if imported else {"Quarantined": 1}))
+        self.received(imported)
+        return SUCCESS
+
+    def _refuse(self, status: int, why: str) -> int:
+        logger.error("instance refused with status %04X: %s", status, why)
+        self.metrics.emit(Refused=1)
+        return status
+
+
+def _name(error: Exception) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

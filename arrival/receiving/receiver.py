@@ -1,0 +1,219 @@
+"""The receiver: what listens, what imports, and what looks after what others left behind."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from arrival.deidentification.deidentifier import Deidentifier
+from arrival.deidentification.key import KeyMaterial
+from arrival.deidentification.report import StudyReports
+from arrival.importing.import_job import Archive
+from arrival.importing.pacing import StartPace
+from arrival.receiving.access import Access
+from arrival.receiving.association import Server
+from arrival.receiving.batch import RECEIVED, Batch
+from arrival.receiving.intake import Deidentifying, Intake
+from arrival.receiving.lives import BEAT_SECONDS, SILENT_SECONDS, Lives
+from arrival.receiving.metrics import Metrics
+from arrival.receiving.objects import Objects
+from arrival.receiving.settling import Settled, Settling
+from arrival.receiving.studies import Closed, Studies
+
+logger = logging.getLogger(__name__)
+
+JOBS_AT_ONCE = 4
+LOOK_SECONDS = 0.5
+"""How often batches are looked at."""
+RETRY_SECONDS = 60.0
+"""After a batch could not be imported."""
+STOP_SECONDS = 90.0
+"""For instances that are on their way when the process is asked to end. Fargate kills after 120."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Since the receiver was started."""
+
+    received: int = 0
+    quarantined: int = 0
+    imported: int = 0
+    failed: int = 0
+    waiting: int = 0
+    """Studies that are not quiet yet, or whose import has not ended."""
+
+
+@dataclass(kw_only=True)
+class Receiver:
+    """One receiver. It keeps nothing on its own disk: killed at any moment, S3 has all that was acknowledged,
+    and the next receiver, or another one that runs, imports it.
+    """
+
+    archive: Archive
+    access: Access
+    s3: Any
+    medical_imaging: Any
+    quiet_seconds: float
+    address: tuple[str, int]
+    key: KeyMaterial | None = None
+    """With it studies are de-identified."""
+    tls: ssl.SSLContext | None = None
+    metrics: Metrics
+    settled: Callable[[Settled], None] = lambda _settled: None
+    """Hears of every batch that was imported."""
+    silent_seconds: float = SILENT_SECONDS
+    every_seconds: float = 1.0
+    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _totals: dict[str, int] = field(default_factory=dict, init=False)
+    _importing: set[Batch] = field(default_factory=set, init=False)
+    _again_at: dict[Batch, tuple[float, Closed]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        inbox = Objects(s3=self.s3, bucket=self.archive.inbox_bucket)
+        imports = Objects(s3=self.s3, bucket=self.archive.import_bucket)
+        self._inbox = inbox
+        self._lives = Lives(imports=imports, receiver=self.name, silent_seconds=self.silent_seconds)
+        self._studies = Studies(receiver=self.name, quiet_seconds=self.quiet_seconds)
+        deidentifying = (
+            None if self.key is None else Deidentifying(deidentifier=Deidentifier(key=self.key), key=self.key)
+        )
+        self._server = Server(
+            intake=Intake(inbox=inbox, imports=imports, studies=self._studies, deidentifying=deidentifying),
+            access=self.access,
+            metrics=self.metrics,
+            address=self.address,
+            tls=self.tls,
+            received=self._received,
+        )
+        self._settling = Settling(
+            medical_imaging=self.medical_imaging,
+            s3=self.s3,
+            archive=self.archive,
+            inbox=inbox,
+            imports=imports,
+            studies=self._studies,
+            pace=StartPace(),
+            every_seconds=self.every_seconds,
+        )
+        self._turns = threading.BoundedSemaphore(JOBS_AT_ONCE)
+
+    def start(self) -> None:
+        """Listen and work, in threads of its own.
+
+        Raises:
+            OSError: The port is taken.
+            ClientError: The buckets cannot be used: better now than when a study comes.
+        """
+        self._lives.beat()
+        self._server.start()
+        for work in (self._work, self._beat):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        logger.info("receiver %s listens on port %d", self.name, self.port)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.port
+
+    @property
+    def totals(self) -> Totals:
+        """What has come and what became of it."""
+        with self._lock:
+            busy = len(self._importing) + len(self._again_at)
+            return Totals(**self._totals, waiting=busy + self._studies.waiting)
+
+    def stop(self) -> None:
+        """Take nothing more. What is not imported yet is taken over by another receiver, or by the next."""
+        self._server.stop(within_seconds=STOP_SECONDS)
+        self._stop.set()
+        self._survive("say that it has ended", lambda: self._lives.beat(ended=True))
+        logger.info("receiver %s has ended; %d batches are left to others", self.name, self.totals.waiting)
+
+    def _received(self, imported: bool) -> None:
+        self._count(received=1, quarantined=0 if imported else 1)
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, number in more.items():
+                self._totals[name] = self._totals.get(name, 0) + number
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self._survive("say that it is alive", self._lives.beat)
+
+    def _work(self) -> None:
+        """Import what is closed at once, and look for what others left behind now and then."""
+        look_at = 0.0
+        while not self._stop.is_set():
+            for closed in [*self._studies.closed(), *self._due()]:
+                self._import(closed)
+            if time.monotonic() >= look_at:
+                self._survive("look for what others left", self._take_over)
+                look_at = time.monotonic() + max(LOOK_SECONDS, self.silent_seconds / 2)
+            self._stop.wait(LOOK_SECONDS)
+
+    def _due(self) -> list[Closed]:
+        now = time.monotonic()
+        with self._lock:
+            due = [batch for batch, (at, _) in self._again_at.items() if at <= now]
+            return [self._again_at.pop(batch)[1] for batch in due]
+
+    def _take_over(self) -> None:
+        alive: set[str] | None = None
+        batches = {batch for one in self._inbox.list(RECEIVED) if (batch := Batch.of_key(one.key))}
+        for batch in sorted(batches, key=lambda one: one.prefix):
+            if batch.receiver == self.name or self._has(batch):
+                continue
+            if alive is None:
+                alive = self._lives.alive()
+            if batch.receiver not in alive and self._lives.claim(batch, alive=alive):
+                logger.info("taking over batch %s", batch.name)
+                self._import(Closed(batch=batch, reports=StudyReports(), last=time.monotonic()))
+
+    def _has(self, batch: Batch) -> bool:
+        with self._lock:
+            return batch in self._importing or batch in self._again_at
+
+    def _import(self, closed: Closed) -> None:
+        with self._lock:
+            self._importing.add(closed.batch)
+        # As a daemon: the process can end in the midst of an import, and another one brings it to its end.
+        threading.Thread(target=self._settle, args=(closed,), name="import", daemon=True).start()
+
+    def _settle(self, closed: Closed) -> None:
+        batch = closed.batch
+        again: Closed | None = None
+        try:
+            with self._turns:
+                done = self._settling.settle(closed)
+            if done.job_id is not None or done.failed:
+                seconds = time.monotonic() - closed.last
+                self.metrics.emit(Imported=done.imported, Failed=done.failed, ImportSeconds=seconds)
+                logger.info("batch %s: %d imported, %d failed", batch.name, done.imported, done.failed)
+                self._count(imported=done.imported, failed=done.failed)
+            if done.left is not None:
+                again = Closed(batch=done.left, reports=StudyReports(), last=closed.last)
+            self.settled(done)
+        except Exception as error:  # noqa: BLE001 - S3 has it all; whatever it was, it is tried again
+            logger.error("batch %s could not be imported (%s); again later", batch.name, type(error).__name__)
+            again = closed
+        with self._lock:
+            self._importing.discard(batch)
+            if again is not None:
+                wait = 0.0 if again is not closed else RETRY_SECONDS
+                self._again_at[again.batch] = (time.monotonic() + wait, again)
+
+    def _survive(self, doing: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a thread that ends would end the receiver's work unseen
+            logger.error("could not %s (%s)", doing, type(error).__name__)

@@ -1,0 +1,1 @@
+"""How the functions that look after the catalog ask Athena. Carried in the package of each that does."""

@@ -1,0 +1,1 @@
+"""Moves the catalog's changes into its compacted tables."""

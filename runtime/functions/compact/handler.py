@@ -1,0 +1,226 @@
+"""Compact function: moves what the index function has written, one small object an image set, into the
+Iceberg tables that queries read quickly.
+
+Started by a schedule. A run does, for each table: remove the change objects that are superfluous since an
+earlier run; delete compacted rows that a newer change supersedes; insert the newest changes of image sets
+that have no compacted rows; and once a day, OPTIMIZE and VACUUM.
+
+Whatever ends a run, wherever, the views over the tables stay right, and the next run goes on there:
+
+- The views show of each image set the highest version of all that was written. No step here takes the highest
+  version away: DELETE removes rows below a change, INSERT copies the highest, and a change object goes only
+  when the same or a higher version is compacted or in another change.
+- Athena does a statement wholly or not at all, one Iceberg commit.
+- INSERT would copy an image set twice if two ran at the same time. `progress.py` says why none do.
+- A query that was planned before an INSERT was committed, and lists change objects after they were removed,
+  would miss both. So objects are removed `SETTLE_SECONDS` after the last INSERT at the earliest.
+
+Environment:
+    CATALOG_BUCKET: The bucket of the catalog's tables.
+    DATABASE, WORKGROUP: Of Athena.
+    SETTLE_SECONDS: See above.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
+from runtime.functions.batches.errors import FunctionError, code_of
+from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries, QueryFailedError
+from runtime.functions.compact import statements
+from runtime.functions.compact.progress import AnotherRunError, ProgressRecord, Running
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+TABLES = ("series", "instances")
+
+_A_CALL = 1000
+"""The most keys that DeleteObjects takes."""
+
+_UNFINISHED_VACUUM = "ICEBERG_VACUUM_MORE_RUNS_NEEDED"
+
+
+class RemovalError(FunctionError):
+    """Change objects that are superfluous could not be removed. The next run tries again."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a run has done."""
+
+    removed: int = 0
+    """Change objects."""
+    statements: int = 0
+    """That changed a table."""
+    complete: bool = True
+    """False: there was more to do than time, or another invocation does it."""
+
+
+def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda handler for a schedule of EventBridge; the event says nothing of interest.
+
+    Returns:
+        The fields of `Report`.
+
+    Raises:
+        QueryFailedError: A statement failed. The next run begins it anew.
+        RemovalError: S3 refused to remove an object.
+    """
+    variables = os.environ
+    s3 = boto3.client("s3")
+    bucket = variables["CATALOG_BUCKET"]
+    queries = Queries(
+        athena=boto3.client("athena"),
+        workgroup=variables["WORKGROUP"],
+        database=variables["DATABASE"],
+        context=context,
+    )
+    run = Compaction(
+        queries=queries,
+        s3=s3,
+        bucket=bucket,
+        record=ProgressRecord(s3=s3, bucket=bucket),
+        settle=timedelta(seconds=int(variables["SETTLE_SECONDS"])),
+    )
+    report = run.work()
+    logger.info(
+        "compacted: %d statements, %d change objects removed, %s",
+        report.statements,
+        report.removed,
+        "all done" if report.complete else "the next run goes on",
+    )
+    return vars(report)
+
+
+@dataclass(kw_only=True)
+class Compaction:
+    """One run."""
+
+    queries: Queries
+    s3: Any
+    bucket: str
+    record: ProgressRecord
+    settle: timedelta
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def work(self) -> Report:
+        """Do as much as the time allows."""
+        self._report = Report()
+        try:
+            self._finish_what_was_begun()
+            for table in TABLES:
+                self._remove(table)
+            for table in TABLES:
+                self._merge(table)
+            for table in TABLES:
+                self._maintain(table)
+        except (AnotherRunError, OutOfTimeError) as reason:
+            logger.info("stopped: %s", reason)
+            self._report.complete = False
+        return self._report
+
+    def _finish_what_was_begun(self) -> None:
+        self._hurry()
+        self.record.read()
+        running = self.record.now.running
+        if running is not None:
+            self._see_through(running)
+
+    def _remove(self, table: str) -> None:
+        inserted = self.record.now.done.get(f"insert {table}")
+        if inserted is not None and self.clock() - inserted < self.settle:
+            return
+        found = self._select(statements.superfluous(table, now=self.clock()))
+        keys = (_key(table, *map(str, row)) for row in found)
+        while batch := list(islice(keys, _A_CALL)):
+            self._hurry()
+            answer = self.s3.delete_objects(
+                Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+            )
+            errors = answer.get("Errors", [])
+            self._report.removed += len(batch) - len(errors)
+            if errors:
+                msg = f"{len(errors)} change objects of {table} could not be removed: {errors[0]['Code']}"
+                raise RemovalError(msg)
+
+    def _merge(self, table: str) -> None:
+        """Until nothing is left to merge; what arrives meanwhile is merged, too."""
+        while True:
+            self._hurry()
+            ((superseded, waiting),) = self._select(statements.survey(table))
+            if int(superseded or 0):
+                self._do(f"delete {table}", statements.delete(table))
+            elif int(waiting or 0):
+                columns = self.queries.columns(statements.columns(table), token=_token())
+                self._do(f"insert {table}", statements.insert(table, columns=columns))
+            else:
+                return
+
+    def _maintain(self, table: str) -> None:
+        """Once a day, in a table that has ever had rows."""
+        today = self.clock().date()
+        done = self.record.now.done
+        if f"insert {table}" not in done:
+            return
+        for kind, sql in (("optimize", statements.optimize(table)), ("vacuum", statements.vacuum(table))):
+            name = f"{kind} {table}"
+            last = done.get(name)
+            if last is None or last.date() < today:
+                self._hurry()
+                self._do(name, sql)
+
+    def _select(self, sql: str) -> Iterable[tuple[str | None, ...]]:
+        return self.queries.rows(sql, token=_token())
+
+    def _do(self, name: str, sql: str) -> None:
+        """A statement that changes a table."""
+        running = Running(name=name, sql=sql, token=_token())
+        self.record.begin(running)
+        self._see_through(running)
+
+    def _see_through(self, running: Running) -> None:
+        try:
+            if running.execution_id is None:
+                running = replace(running, execution_id=self.queries.start(running.sql, token=running.token))
+                self.record.begin(running)
+            self.queries.wait(str(running.execution_id))
+        except ClientError as error:
+            # Athena took no such statement, or has forgotten the execution (after 45 days): none runs.
+            if code_of(error) == "InvalidRequestException":
+                self.record.end(at=None)
+            raise
+        except QueryFailedError as error:
+            self.record.end(at=None)
+            if error.word == _UNFINISHED_VACUUM:
+                logger.info("%s needs another run", running.name)
+                return
+            raise
+        self.record.end(at=self.clock())
+        self._report.statements += 1
+
+    def _hurry(self) -> None:
+        if seconds_left(self.queries.context) < RESERVE_SECONDS:
+            msg = "no time left to begin something"
+            raise OutOfTimeError(msg)
+
+
+def _key(table: str, datastore_id: str, image_set_id: str, version: str) -> str:
+    name = "deleted" if int(version) == statements.TOMBSTONE else version
+    return f"changes/{table}/{datastore_id}/{image_set_id}/{name}.parquet"
+
+
+def _token() -> str:
+    """Athena wants at least 32 characters."""
+    return uuid.uuid4().hex

@@ -1,0 +1,181 @@
+"""What the compact function asks of Athena: Trino SQL over one of the catalog's tables.
+
+`series_changes` and `instance_changes` have the rows of every version that the index function has written and
+that is still there; `compacted_series` and `compacted_instances` have at most one version of an image set.
+`newest` and `held` are what each of them says of an image set; `hides` is the version up to which compacted
+rows count no more (a version without rows, or a tombstone, hides itself, too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+CHANGES = {"series": "series_changes", "instances": "instance_changes"}
+"""The table of changes of each table."""
+
+TOMBSTONE = 2**63 - 1
+"""The version of a row that says that the image set is gone."""
+
+KEEP_TOMBSTONES = timedelta(days=1)
+"""Longer than any invocation of the index function, which may have read an image set before it was deleted
+and writes its rows after the tombstone.
+"""
+
+MOST_GROUPS = 60
+"""Pairs of modality and year in one INSERT. Athena has at most 100 partitions open, and a few image sets with
+series of several modalities come on top (https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html).
+"""
+
+MOST_REMOVED = 20_000
+"""Objects that one run looks for to remove."""
+
+_KNOWN = """newest AS (
+    SELECT datastore_id,
+           image_set_id,
+           min(version_id) AS first_version,
+           max(version_id) AS version_id,
+           max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
+    FROM {changes}
+    GROUP BY datastore_id, image_set_id
+),
+held AS (
+    SELECT datastore_id, image_set_id, max(version_id) AS version_id
+    FROM compacted_{table}
+    GROUP BY datastore_id, image_set_id
+)"""
+
+_SURVEY = (
+    "WITH "
+    + _KNOWN
+    + """
+SELECT count(CASE WHEN held.version_id <= newest.hides THEN 1 END) AS superseded,
+       count(CASE WHEN held.version_id IS NULL AND newest.hides < newest.version_id THEN 1 END) AS waiting
+FROM newest
+LEFT JOIN held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id"""
+)
+
+_SUPERFLUOUS = (
+    "WITH "
+    + _KNOWN
+    + """
+SELECT DISTINCT change.datastore_id, change.image_set_id, change.version_id
+FROM {changes} AS change
+JOIN newest ON newest.datastore_id = change.datastore_id AND newest.image_set_id = change.image_set_id
+LEFT JOIN held ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
+WHERE change.version_id < newest.version_id
+   OR (NOT change.is_deleted AND change.version_id <= held.version_id)
+   OR (change.version_id = {tombstone}
+       AND newest.first_version = {tombstone}
+       AND held.version_id IS NULL
+       AND change.indexed_at < TIMESTAMP '{before}')
+LIMIT {most}"""
+)
+
+_DELETE = """DELETE FROM compacted_{table}
+WHERE datastore_id || image_set_id IN (
+    SELECT newest.datastore_id || newest.image_set_id
+    FROM (
+        SELECT datastore_id,
+               image_set_id,
+               max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
+        FROM {changes}
+        GROUP BY datastore_id, image_set_id
+    ) AS newest
+    JOIN (
+        SELECT datastore_id, image_set_id, max(version_id) AS version_id
+        FROM compacted_{table}
+        GROUP BY datastore_id, image_set_id
+    ) AS held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id
+    WHERE held.version_id <= newest.hides
+)"""
+
+_INSERT = (
+    "INSERT INTO compacted_{table} ({columns})\nWITH "  # noqa: S608 - names of tables and columns only
+    + _KNOWN
+    + """,
+waiting AS (
+    SELECT datastore_id,
+           image_set_id,
+           version_id,
+           dense_rank() OVER (ORDER BY modality, study_year) AS place
+    FROM (
+        SELECT change.datastore_id,
+               change.image_set_id,
+               change.version_id,
+               coalesce(min(change.modality), '') AS modality,
+               coalesce(min(year(change.study_date)), 0) AS study_year
+        FROM {changes} AS change
+        JOIN newest
+          ON newest.datastore_id = change.datastore_id
+         AND newest.image_set_id = change.image_set_id
+         AND newest.version_id = change.version_id
+        LEFT JOIN held
+               ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
+        WHERE held.version_id IS NULL AND newest.hides < newest.version_id
+        GROUP BY change.datastore_id, change.image_set_id, change.version_id
+    ) AS one
+)
+SELECT {selected}
+FROM {changes} AS change
+JOIN waiting
+  ON waiting.datastore_id = change.datastore_id
+ AND waiting.image_set_id = change.image_set_id
+ AND waiting.version_id = change.version_id
+WHERE waiting.place <= {groups} AND NOT change.is_deleted"""
+)
+
+
+def survey(table: str) -> str:
+    """How many image sets have compacted rows that do not count any more, and how many wait to be
+    compacted.
+    """
+    return _SURVEY.format(table=table, changes=CHANGES[table])
+
+
+def superfluous(table: str, *, now: datetime) -> str:
+    """(datastore, image set, version) of the change objects whose loss changes nothing: a higher version is
+    in the changes, the same or a higher one is compacted, or it is a tombstone with nothing left to hide.
+    """
+    before = now - KEEP_TOMBSTONES
+    return _SUPERFLUOUS.format(
+        table=table,
+        changes=CHANGES[table],
+        tombstone=TOMBSTONE,
+        before=f"{before:%Y-%m-%d %H:%M:%S}",
+        most=MOST_REMOVED,
+    )
+
+
+def columns(table: str) -> str:
+    """A SELECT without rows that has the columns of the compacted table."""
+    return f"SELECT * FROM compacted_{table} LIMIT 0"  # noqa: S608 - a name of TABLES
+
+
+def delete(table: str) -> str:
+    """Removes compacted rows that do not count any more."""
+    return _DELETE.format(table=table, changes=CHANGES[table])
+
+
+def insert(table: str, *, columns: Sequence[str]) -> str:
+    """Compacts the newest changes of image sets that have no compacted rows, some partitions at a time."""
+    quoted = [f'"{name}"' for name in columns]
+    return _INSERT.format(
+        table=table,
+        changes=CHANGES[table],
+        columns=", ".join(quoted),
+        selected=", ".join(f"change.{name}" for name in quoted),
+        groups=MOST_GROUPS,
+    )
+
+
+def optimize(table: str) -> str:
+    """Few large files in place of many small ones
+    (https://docs.aws.amazon.com/athena/latest/ug/querying-iceberg-data-optimization.html).
+    """
+    return f"OPTIMIZE compacted_{table} REWRITE DATA USING BIN_PACK"
+
+
+def vacuum(table: str) -> str:
+    """Removes files that no snapshot of the last days needs."""
+    return f"VACUUM compacted_{table}"

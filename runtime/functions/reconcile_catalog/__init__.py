@@ -1,0 +1,1 @@
+"""Compares the catalog with the datastore, and has indexed again what differs."""

@@ -1,0 +1,91 @@
+"""What the catalog knows of image sets: of each, the lower of the versions that its two tables have."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from runtime.functions.catalog_queries.queries import Queries
+from runtime.functions.reconcile_catalog.datastore import Moment, Window
+
+CHANGES = {"series": "series_changes", "instances": "instance_changes"}
+"""The table of changes of each table."""
+
+_COLUMNS: Mapping[Moment, str] = {"createdAt": "created_at", "updatedAt": "updated_at"}
+
+# Changes are few, and rows without content (a version without series, a tombstone) say no moment: all of
+# them are read.
+_KNOWN = """SELECT image_set_id, min(version_id) AS version_id, count(*) AS tables
+FROM (
+    SELECT kind, image_set_id, max(version_id) AS version_id
+    FROM ({parts}) AS written
+    GROUP BY kind, image_set_id
+) AS latest
+GROUP BY image_set_id"""
+
+_PART = """
+        SELECT '{table}' AS kind, image_set_id, version_id
+        FROM compacted_{table}
+        WHERE datastore_id = '{datastore_id}'
+          AND {column} BETWEEN TIMESTAMP '{start}' AND TIMESTAMP '{end}'
+        UNION ALL
+        SELECT '{table}' AS kind, image_set_id, version_id
+        FROM {changes}
+        WHERE datastore_id = '{datastore_id}'
+    """
+
+_SHOWN = """SELECT DISTINCT image_set_id
+FROM ({parts}) AS shown
+WHERE created_at >= TIMESTAMP '{start}' AND created_at < TIMESTAMP '{end}'"""
+
+_SHOWN_PART = "SELECT image_set_id, created_at FROM {table} WHERE datastore_id = '{datastore_id}'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """The catalog's rows of one datastore."""
+
+    queries: Queries
+    datastore_id: str
+
+    def versions(self, found: Window) -> dict[str, int]:
+        """The version that both tables have at least, of image sets of the window and of some beyond it.
+        What only one table has, or none, is missing.
+        """
+        parts = "UNION ALL".join(
+            _PART.format(
+                table=table,
+                changes=changes,
+                datastore_id=self.datastore_id,
+                column=_COLUMNS[found.by],
+                start=_literal(found.start),
+                end=_literal(found.end),
+            )
+            for table, changes in CHANGES.items()
+        )
+        rows = self.queries.rows(_KNOWN.format(parts=parts), token=uuid.uuid4().hex)
+        return {
+            str(image_set_id): int(version or 0)
+            for image_set_id, version, tables in rows
+            if int(tables or 0) == len(CHANGES)
+        }
+
+    def shown(self, found: Window) -> set[str]:
+        """Image sets whose rows people see, and which were created from the window's start until before its
+        end.
+        """
+        parts = " UNION ALL ".join(
+            _SHOWN_PART.format(table=table, datastore_id=self.datastore_id) for table in CHANGES
+        )
+        sql = _SHOWN.format(
+            parts=parts,
+            start=_literal(found.start),
+            end=_literal(found.end),
+        )
+        return {str(image_set_id) for (image_set_id,) in self.queries.rows(sql, token=uuid.uuid4().hex)}
+
+
+def _literal(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

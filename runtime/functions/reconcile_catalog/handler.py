@@ -1,0 +1,255 @@
+"""Reconcile function of the catalog: finds image sets that the catalog does not have as they are, and sends
+them to the index function's queue.
+
+Started by a schedule. A run looks at what has changed since the last one, and then goes on with a comparison
+of the whole datastore, in windows of the time of creation; when one comes to the end, the next run begins
+anew. Of each window it takes the image sets from the search (50 a page, no metadata) and the versions from
+the catalog. Three things are sent: an image set that one of the tables does not have, one that a table has in
+an older version, and one whose rows people see and that the datastore has no more.
+
+A message has the form of HealthImaging's own events. The index function reads what the datastore has now, so
+a message too many does no harm.
+
+Environment:
+    CATALOG_BUCKET: Keeps how far it came.
+    DATABASE, WORKGROUP: Of Athena.
+    DATASTORE_ID: Of the archive.
+    QUEUE_URL: Of the index function.
+    AFTER_SECONDS: Age of a change from which on its event should have been worked off.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+
+from healthimaging.client import connect
+from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
+from runtime.functions.batches.errors import FunctionError
+from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries
+from runtime.functions.reconcile_catalog.catalog import Catalog
+from runtime.functions.reconcile_catalog.cursor import Cursor, read_cursor, write_cursor
+from runtime.functions.reconcile_catalog.datastore import Moment, Window, whole_seconds, window
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)
+
+NAMESPACE = "MONAI/Catalog"
+MISSED = "MissedImageSets"
+"""Metric: image sets that the catalog did not have as they are. By FunctionName."""
+
+MOST = 5000
+"""Image sets in a window, some more where many were created in one second."""
+
+_FOR_ATHENA_SECONDS = 120.0
+"""What a run keeps of its time for the queries about a window."""
+
+_BEGINNING = datetime(2023, 1, 1, tzinfo=UTC)
+"""Before HealthImaging's first day: there is no older image set."""
+
+_A_CALL = 10
+"""The most messages that SendMessageBatch takes."""
+
+
+class SendError(FunctionError):
+    """The queue did not take messages. The next run finds the same image sets again."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a run has found."""
+
+    compared: int = 0
+    """Image sets of the datastore."""
+    missed: int = 0
+    """Those that the catalog did not have, or in an older version."""
+    gone: int = 0
+    """Those that only the catalog has."""
+    complete: bool = True
+    """False: the next run goes on with the comparison."""
+
+
+def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda handler for a schedule of EventBridge; the event says nothing of interest.
+
+    Returns:
+        The fields of `Report`.
+
+    Raises:
+        SendError: The queue did not take messages.
+        QueryFailedError: Athena could not say what the catalog has.
+    """
+    variables = os.environ
+    run = Reconciliation(
+        medical_imaging=connect(),
+        s3=boto3.client("s3"),
+        sqs=boto3.client("sqs"),
+        catalog=Catalog(
+            queries=Queries(
+                athena=boto3.client("athena"),
+                workgroup=variables["WORKGROUP"],
+                database=variables["DATABASE"],
+                context=context,
+            ),
+            datastore_id=variables["DATASTORE_ID"],
+        ),
+        bucket=variables["CATALOG_BUCKET"],
+        queue_url=variables["QUEUE_URL"],
+        after=timedelta(seconds=int(variables["AFTER_SECONDS"])),
+    )
+    try:
+        run.work()
+    finally:
+        # Also of a run that fails: what it has sent was missed.
+        emit(run.report, function=context.function_name)
+    logger.info(
+        "reconciled: %d image sets compared, %d missed, %d gone, %s",
+        run.report.compared,
+        run.report.missed,
+        run.report.gone,
+        "all compared" if run.report.complete else "the next run goes on",
+    )
+    return vars(run.report)
+
+
+class Reconciliation:
+    """One run."""
+
+    def __init__(
+        self,
+        *,
+        medical_imaging: Any,
+        s3: Any,
+        sqs: Any,
+        catalog: Catalog,
+        bucket: str,
+        queue_url: str,
+        after: timedelta,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.report = Report()
+        self._medical_imaging = medical_imaging
+        self._s3 = s3
+        self._sqs = sqs
+        self._catalog = catalog
+        self._bucket = bucket
+        self._queue_url = queue_url
+        self._end = whole_seconds(clock() - after)
+
+    def work(self) -> None:
+        """Do as much as the time allows."""
+        try:
+            self._hurry()
+            cursor = read_cursor(s3=self._s3, bucket=self._bucket)
+            if cursor.updated is None:
+                # The first run compares everything, and has nothing to look back to.
+                cursor = self._advance(replace(cursor, updated=self._end))
+            for seen in self._windows("updatedAt", start=cursor.updated or self._end):
+                cursor = self._advance(replace(cursor, updated=seen.end))
+            for seen in self._windows("createdAt", start=cursor.created or _BEGINNING):
+                cursor = self._advance(replace(cursor, created=None if seen.complete else seen.end))
+        except OutOfTimeError as reason:
+            logger.info("stopped: %s", reason)
+            self.report.complete = False
+
+    def _windows(self, by: Moment, *, start: datetime) -> Iterator[Window]:
+        """Windows that have been compared, and whose differences are in the queue."""
+        complete = start >= self._end
+        while not complete:
+            self._hurry()
+            seen = window(
+                self._medical_imaging,
+                self._catalog.datastore_id,
+                by=by,
+                start=start,
+                end=self._end,
+                most=MOST,
+                stop=self._late,
+            )
+            self._compare(seen)
+            yield seen
+            start, complete = seen.end, seen.complete
+
+    def _compare(self, seen: Window) -> None:
+        known = self._catalog.versions(seen)
+        missed = [
+            image_set_id
+            for image_set_id, one in seen.image_sets.items()
+            # What has changed since may be on its way.
+            if known.get(image_set_id, 0) < one.version and one.updated <= self._end
+        ]
+        # What was updated in the window and again since is in a later one: only the time of creation says
+        # that an image set is gone.
+        gone = self._catalog.shown(seen) - set(seen.image_sets) if seen.by == "createdAt" else set()
+        self._send([*missed, *sorted(gone)], seen)
+        self.report.compared += len(seen.image_sets)
+        self.report.missed += len(missed)
+        self.report.gone += len(gone)
+
+    def _send(self, image_set_ids: Sequence[str], seen: Window) -> None:
+        for start in range(0, len(image_set_ids), _A_CALL):
+            batch = image_set_ids[start : start + _A_CALL]
+            answer = self._sqs.send_message_batch(
+                QueueUrl=self._queue_url,
+                Entries=[
+                    {"Id": str(place), "MessageBody": self._message(one, seen)}
+                    for place, one in enumerate(batch)
+                ],
+            )
+            if failed := answer.get("Failed"):
+                msg = f"the queue did not take {len(failed)} of {len(batch)} messages: {failed[0]['Code']}"
+                raise SendError(msg)
+            for one in batch:
+                logger.info("sent to be indexed: image set %s", one)
+
+    def _message(self, image_set_id: str, seen: Window) -> str:
+        """In the form of HealthImaging's events (runtime/functions/image_sets/events.py)."""
+        detail = {"datastoreId": self._catalog.datastore_id, "imageSetId": image_set_id}
+        listed = seen.image_sets.get(image_set_id)
+        if listed is not None:
+            detail["imageSetVersion"] = str(listed.version)
+        return json.dumps(
+            {"source": "monai.catalog", "detail-type": "Image Set Not In Catalog", "detail": detail}
+        )
+
+    def _advance(self, cursor: Cursor) -> Cursor:
+        write_cursor(cursor, s3=self._s3, bucket=self._bucket)
+        return cursor
+
+    def _hurry(self) -> None:
+        if self._late():
+            msg = "no time left for another window"
+            raise OutOfTimeError(msg)
+
+    def _late(self) -> bool:
+        return seconds_left(self._catalog.queries.context) < RESERVE_SECONDS + _FOR_ATHENA_SECONDS
+
+
+def emit(report: Report, *, function: str) -> None:
+    """The metric, in CloudWatch's embedded format: a line of its own in the log
+    (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+    """
+    document = {
+        "_aws": {
+            "Timestamp": round(time.time() * 1000),
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": [{"Name": MISSED, "Unit": "Count"}],
+                }
+            ],
+        },
+        "FunctionName": function,
+        MISSED: report.missed + report.gone,
+    }
+    # Not by the logger, which would put its own words before it.
+    print(json.dumps(document), flush=True)

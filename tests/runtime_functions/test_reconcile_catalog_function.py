@@ -1,0 +1,274 @@
+"""The catalog's reconcile function: what the catalog has otherwise than the datastore reaches the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from catalog_world import DATASTORE, START, Refusal, World, Written
+
+from infra.catalog.tables import CHANGE_TABLES
+from infra.observability.catalog_upkeep import CATALOG_METRICS
+from runtime.functions.catalog_queries.queries import Queries
+from runtime.functions.compact.statements import TOMBSTONE
+from runtime.functions.image_sets.events import image_set_event
+from runtime.functions.reconcile_catalog import handler
+from runtime.functions.reconcile_catalog.catalog import Catalog
+from runtime.functions.reconcile_catalog.handler import Reconciliation, Report, SendError, emit
+
+MINUTE = timedelta(minutes=1)
+ROWS = (("CT", date(2023, 5, 1)),)
+
+
+@dataclass(kw_only=True)
+class ImageSet:
+    """An image set of the datastore."""
+
+    id: str
+    created: datetime
+    version: int = 1
+    updated: datetime | None = None
+
+
+@dataclass(kw_only=True)
+class Datastore:
+    """SearchImageSets, 50 a page, whole seconds in requests as botocore writes them."""
+
+    image_sets: dict[str, ImageSet] = field(default_factory=dict)
+    pages: int = 0
+
+    def get_paginator(self, operation: str) -> Datastore:
+        assert operation == "search_image_sets"
+        return self
+
+    def paginate(self, **params: Any) -> Iterator[dict[str, Any]]:
+        (only,) = params["searchCriteria"]["filters"]
+        by = params["searchCriteria"]["sort"]["sortField"]
+        start, end = (value[by].replace(microsecond=0) for value in only["values"])
+        found = [
+            summary
+            for one in self.image_sets.values()
+            for summary in [
+                {
+                    "imageSetId": one.id,
+                    "version": one.version,
+                    "createdAt": one.created,
+                    "updatedAt": one.updated or one.created,
+                }
+            ]
+            if start <= summary[by] <= end
+        ]
+        found.sort(key=lambda summary: summary[by])
+        size = params["PaginationConfig"]["PageSize"]
+        assert size == 50
+        for place in range(0, max(len(found), 1), size):
+            self.pages += 1
+            yield {"imageSetsMetadataSummaries": found[place : place + size]}
+
+
+@dataclass(kw_only=True)
+class Queue:
+    """The index function's queue."""
+
+    messages: list[str] = field(default_factory=list)
+    refuses: bool = False
+
+    def send_message_batch(self, **params: Any) -> dict[str, Any]:
+        assert len(params["Entries"]) <= 10
+        if self.refuses:
+            return {"Failed": [{"Id": one["Id"], "Code": "Throttled"} for one in params["Entries"]]}
+        self.messages += [one["MessageBody"] for one in params["Entries"]]
+        return {}
+
+    def asked(self) -> list[str]:
+        """The image sets of the messages, as the index function reads them."""
+        events = [image_set_event(message) for message in self.messages]
+        assert {event.datastore_id for event in events} <= {DATASTORE}
+        return sorted(event.image_set_id for event in events)
+
+
+@dataclass(kw_only=True)
+class Setting:
+    """All of it."""
+
+    world: World = field(default_factory=World)
+    datastore: Datastore = field(default_factory=Datastore)
+    queue: Queue = field(default_factory=Queue)
+
+    def add(
+        self, number: int, *, version: int = 1, indexed: int | None = 1, at: datetime | None = None
+    ) -> str:
+        """An image set, and the version that the catalog has of it."""
+        id = f"{number:032d}"
+        created = at or START + number * timedelta(seconds=7, milliseconds=123)
+        self.datastore.image_sets[id] = ImageSet(id=id, created=created, version=version)
+        for table in CHANGE_TABLES if indexed else ():
+            self.world.write(table, Written(image_set_id=id, version=indexed or 0, rows=ROWS, at=created))
+        return id
+
+    def run(self, *, context: Any = None) -> Report:
+        run = Reconciliation(
+            medical_imaging=self.datastore,
+            s3=self.world,
+            sqs=self.queue,
+            catalog=Catalog(
+                queries=Queries(
+                    athena=self.world,
+                    workgroup="w",
+                    database="d",
+                    context=context,
+                    sleep=lambda seconds: None,
+                ),
+                datastore_id=DATASTORE,
+            ),
+            bucket="catalog",
+            queue_url="https://queue",
+            after=15 * MINUTE,
+            clock=lambda: self.world.now,
+        )
+        run.work()
+        return run.report
+
+
+@pytest.fixture
+def setting() -> Setting:
+    found = Setting()
+    found.world.later(timedelta(days=1))
+    return found
+
+
+def test_three_hundred_image_sets_in_windows(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows end in the midst of pages; each kind of difference is found in whichever window it is."""
+    monkeypatch.setattr(handler, "MOST", 70)
+    for number in range(300):
+        setting.add(number)
+    missing = [setting.add(number, indexed=None) for number in (0, 69, 70, 71, 150, 299)]
+    for table in CHANGE_TABLES:
+        for one in missing:
+            setting.world.changes.pop(f"changes/{table}/{DATASTORE}/{one}/1.parquet", None)
+    older = [setting.add(number, version=3, indexed=2) for number in (5, 140)]
+    half = setting.add(200)
+    del setting.world.changes[f"changes/instances/{DATASTORE}/{half}/1.parquet"]
+    gone = [f"{number:032d}" for number in (1, 139, 298)]
+    for one in gone:
+        del setting.datastore.image_sets[one]
+    report = setting.run()
+    assert setting.queue.asked() == sorted([*missing, *older, half, *gone])
+    assert report == Report(compared=297, missed=9, gone=3, complete=True)
+    assert setting.datastore.pages > 297 / 50
+
+
+def test_a_catalog_that_is_right_sends_nothing(setting: Setting) -> None:
+    setting.add(1, version=4, indexed=4)
+    deleted = setting.add(2)
+    del setting.datastore.image_sets[deleted]
+    for table in CHANGE_TABLES:
+        setting.world.write(table, Written(image_set_id=deleted, version=TOMBSTONE, rows=(), at=START))
+    # A version without rows is known to the catalog, too.
+    empty = setting.add(3, indexed=None)
+    for table in CHANGE_TABLES:
+        setting.world.write(table, Written(image_set_id=empty, version=1, rows=(), at=START))
+    assert setting.run() == Report(compared=2)
+    assert not setting.queue.messages
+
+
+def test_what_is_compacted_counts(setting: Setting) -> None:
+    from test_compact_function import run as compact
+
+    setting.add(1)
+    setting.add(2, version=2)
+    compact(setting.world)
+    setting.world.later(timedelta(hours=1))
+    compact(setting.world)
+    assert not setting.world.changes
+    assert setting.run().missed == 1
+    assert setting.queue.asked() == [f"{2:032d}"]
+
+
+def test_what_changed_lately_is_left_to_its_event(setting: Setting) -> None:
+    now = setting.world.now
+    setting.add(1, indexed=None, at=now - 14 * MINUTE)
+    setting.add(2, indexed=None, at=now - 16 * MINUTE)
+    changed = setting.add(3, version=2)
+    setting.datastore.image_sets[changed].updated = now - MINUTE
+    setting.run()
+    assert setting.queue.asked() == [f"{2:032d}"]
+
+
+def test_old_image_sets_that_changed_are_found_before_the_comparison_comes_to_them(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = setting.add(1)
+    setting.run()
+    setting.world.later(timedelta(hours=6))
+    setting.datastore.image_sets[changed].version = 2
+    setting.datastore.image_sets[changed].updated = setting.world.now - timedelta(hours=1)
+    monkeypatch.setattr(handler, "_BEGINNING", setting.world.now)
+    setting.run()
+    assert setting.queue.asked() == [changed]
+
+
+class Context:
+    """An invocation that has time for so many looks at the clock."""
+
+    function_name = "reconcile-catalog"
+
+    def __init__(self, *, looks: int) -> None:
+        self.looks = looks
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.looks -= 1
+        return 900_000 if self.looks > 0 else 149_000
+
+
+def test_a_comparison_that_is_longer_than_a_run_comes_to_its_end(setting: Setting) -> None:
+    for number in range(120):
+        setting.add(number)
+    last = setting.add(120, indexed=None)
+    complete = []
+    while not setting.queue.messages:
+        complete.append(setting.run(context=Context(looks=40)).complete)
+        assert len(complete) < 20
+    assert complete[:-1] == [False] * (len(complete) - 1)
+    assert len(complete) > 2
+    assert setting.queue.asked() == [last]
+
+
+def test_messages_that_the_queue_does_not_take_are_found_again(setting: Setting) -> None:
+    setting.add(1, indexed=None)
+    setting.queue.refuses = True
+    with pytest.raises(SendError, match="did not take 1 of 1 messages: Throttled"):
+        setting.run()
+    setting.queue.refuses = False
+    assert setting.run().missed == 1
+
+
+def test_when_athena_refuses_nothing_is_passed_over(setting: Setting) -> None:
+    setting.add(1, indexed=None)
+
+    def refuse(**params: Any) -> dict[str, str]:
+        raise Refusal("TooManyRequestsException", "StartQueryExecution")
+
+    start, setting.world.start_query_execution = setting.world.start_query_execution, refuse  # type: ignore[method-assign] - a fake's own method
+    with pytest.raises(Refusal):
+        setting.run()
+    setting.world.start_query_execution = start  # type: ignore[method-assign] - and back
+    assert setting.run().missed == 1
+
+
+def test_the_metric_counts_what_was_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(Report(compared=9, missed=2, gone=1), function="reconcile-catalog")
+    document = json.loads(capsys.readouterr().out)
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    found = {
+        (directive["Namespace"], metric["Name"], tuple(names))
+        for metric in directive["Metrics"]
+        for names in directive["Dimensions"]
+    }
+    assert found == {(one.namespace, one.name, one.dimensions) for one in CATALOG_METRICS}
+    assert document["MissedImageSets"] == 3
+    assert document["FunctionName"] == "reconcile-catalog"
