@@ -9,7 +9,6 @@ Without --env the environment is the one that MONAI_ENV names, and `local` where
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from workbench.ingesting.command import ingest_command
 from workbench.output import Output
 from workbench.predicting.command import predict_command
 from workbench.provision import bootstrap, deploy
-from workbench.query import query, table_rows
+from workbench.query_command import query_command
 from workbench.receive import receive_command
 from workbench.reidentify import reidentify_command
 from workbench.session import Session
@@ -44,13 +43,6 @@ app.add_typer(cloud, name="cloud")
 app.add_typer(dead_letters, name="dead-letters")
 
 Root = Annotated[Path, typer.Option("--root", help="Folder of the local cloud's state.")]
-
-
-class Format(StrEnum):
-    """How the rows of a query are printed."""
-
-    TABLE = "table"
-    CSV = "csv"
 
 
 def run() -> int:
@@ -111,26 +103,7 @@ def deploy_command(
 app.command("ingest")(ingest_command)
 
 
-@app.command("query")
-def query_command(
-    sql: Annotated[str, typer.Argument(help="SQL in Trino's dialect over the tables series and instances.")],
-    env: Env = "local",
-    as_json: Json = False,
-    format_: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
-) -> None:
-    """Ask the catalog with SQL."""
-    output = Output(as_json)
-    with reporting(output):
-        result = query(deployment_of(env), sql)
-        if as_json:
-            output.result(result.to_json(), [])
-        elif format_ is Format.CSV:
-            print(result.to_csv(), end="")
-        else:
-            output.table([column.name for column in result.columns], table_rows(result))
-            output.errors.print(f"{len(result.rows)} rows, {result.bytes_scanned} bytes scanned", style="dim")
-
-
+app.command("query")(query_command)
 app.command("receive")(receive_command)
 app.command("reidentify")(reidentify_command)
 app.command("dataset")(dataset_command)

@@ -56,6 +56,9 @@ def deploy(session: Session, *, progress: Progress, ask: bool = False) -> None:
         "broadening" if ask else "never",
         "--progress",
         "events",
+        # Most stacks need `data` and `network` only. But while several are deployed, the CLI can ask nobody.
+        "--concurrency",
+        "1" if ask else "4",
         what="cdk deploy",
         progress=None if ask else progress,
     )

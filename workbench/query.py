@@ -18,6 +18,8 @@ from workbench.errors import QueryFailed
 from workbench.progress import Progress, silent
 
 QUERY_TIMEOUT_SECONDS = 900.0
+USD_PER_BYTE = 5 / 10**12
+LEAST_BYTES_BILLED = 10 * 10**6
 Value = str | int | float | bool | date | datetime | None
 
 
@@ -40,6 +42,13 @@ class QueryResult:
     bytes_scanned: int
     seconds: float
 
+    @property
+    def list_price_usd(self) -> float:
+        """What Athena bills for it by the list price of us-east-1: five dollars a terabyte, ten megabytes at
+        least (https://aws.amazon.com/athena/pricing/).
+        """
+        return max(self.bytes_scanned, LEAST_BYTES_BILLED) * USD_PER_BYTE
+
     def records(self) -> list[dict[str, Value]]:
         """The rows as dictionaries by column name."""
         names = [column.name for column in self.columns]
@@ -52,6 +61,7 @@ class QueryResult:
             "columns": [{"name": column.name, "type": column.type} for column in self.columns],
             "rows": [{name: _plain(value) for name, value in record.items()} for record in self.records()],
             "bytesScanned": self.bytes_scanned,
+            "listPriceUsd": round(self.list_price_usd, 6),
             "seconds": self.seconds,
         }
 
@@ -67,7 +77,34 @@ class QueryResult:
 def query(
     deployment: Deployment, sql: str, *, progress: Progress = silent, every_seconds: float = 0.5
 ) -> QueryResult:
-    """Run `sql` (Trino's dialect) in the catalog's workgroup and return all of its rows."""
+    """Run `sql` (Trino's dialect) in the catalog's workgroup and return all of its rows.
+
+    Interrupted, it stops the query.
+    """
+    athena = deployment.session.client("athena")
+    execution_id, statistics = run(deployment, sql, progress=progress, every_seconds=every_seconds)
+    columns, rows = _results(athena, execution_id)
+    return QueryResult(
+        execution_id=execution_id,
+        sql=sql,
+        columns=columns,
+        rows=rows,
+        bytes_scanned=int(statistics.get("DataScannedInBytes", 0)),
+        seconds=float(
+            statistics.get("TotalExecutionTimeInMillis", statistics.get("EngineExecutionTimeInMillis", 0))
+        )
+        / 1000,
+    )
+
+
+def run(
+    deployment: Deployment, sql: str, *, progress: Progress = silent, every_seconds: float = 0.5
+) -> tuple[str, Mapping[str, Any]]:
+    """Run a statement to its end: its execution id and what Athena counted.
+
+    Raises:
+        QueryFailed: Athena did not run it, or it takes longer than `QUERY_TIMEOUT_SECONDS`.
+    """
     catalog = deployment.stack("catalog")
     athena = deployment.session.client("athena")
     try:
@@ -91,31 +128,25 @@ def query(
         ]
         return execution if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"} else None
 
-    execution = poll(
-        ended,
-        every_seconds=every_seconds,
-        timeout_seconds=QUERY_TIMEOUT_SECONDS,
-        on_timeout=lambda: QueryFailed(
-            f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
-            advice="Narrow it with a WHERE clause.",
-        ),
-    )
+    try:
+        execution = poll(
+            ended,
+            every_seconds=every_seconds,
+            timeout_seconds=QUERY_TIMEOUT_SECONDS,
+            on_timeout=lambda: QueryFailed(
+                f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
+                advice="Narrow it with a WHERE clause.",
+            ),
+        )
+    except KeyboardInterrupt:
+        # Athena would go on scanning, and bill it.
+        athena.stop_query_execution(QueryExecutionId=execution_id)
+        raise
     status = execution["Status"]
     if status["State"] != "SUCCEEDED":
         raise _failed(str(status.get("StateChangeReason", status["State"])))
-    columns, rows = _results(athena, execution_id)
-    statistics = execution.get("Statistics", {})
-    return QueryResult(
-        execution_id=execution_id,
-        sql=sql,
-        columns=columns,
-        rows=rows,
-        bytes_scanned=int(statistics.get("DataScannedInBytes", 0)),
-        seconds=float(
-            statistics.get("TotalExecutionTimeInMillis", statistics.get("EngineExecutionTimeInMillis", 0))
-        )
-        / 1000,
-    )
+    statistics: Mapping[str, Any] = execution.get("Statistics", {})
+    return execution_id, statistics
 
 
 def text_literal(value: str) -> str:
@@ -126,8 +157,8 @@ def text_literal(value: str) -> str:
 def _failed(reason: str) -> QueryFailed:
     return QueryFailed(
         f"Athena did not run the query: {reason}",
-        advice="Tables: series (a row per image set), instances (a row per instance). "
-        "Try: SELECT * FROM series LIMIT 10",
+        advice="Views: series, instances, studies, patients. Try: SELECT * FROM series LIMIT 10; "
+        "or one of: monai-aws query --list",
     )
 
 

@@ -27,6 +27,20 @@ RISKY_SOP_CLASSES: tuple[tuple[str, str], ...] = (
     (_STORAGE + "66", "raw data, of a form that only the vendor knows"),
 )
 """SOP class, or the root of a family of them (PS3.4 B.5), and what speaks against it."""
+PICTURE_CLASSES: tuple[tuple[str, str], ...] = (
+    (_STORAGE + "3", "ultrasound"),
+    (_STORAGE + "3.1", "ultrasound"),
+    (_STORAGE + "6", "ultrasound"),
+    (_STORAGE + "77.1.1", "endoscopy"),
+    (_STORAGE + "77.1.2", "microscopy"),
+    (_STORAGE + "77.1.4", "photograph"),
+    (_STORAGE + "77.1.5", "ophthalmic picture"),
+    (_STORAGE + "77.1.7", "photograph of skin"),
+    (_STORAGE + "68", "scanned surface of a body"),
+    ("1.2.840.10008.5.1.1.29", "film"),
+    ("1.2.840.10008.5.1.1.30", "film"),
+)
+"""SOP class, or the root of a family, of the pictures that `RISKY_MODALITIES` make: Modality may be wrong."""
 _HARMLESS_66 = frozenset({f"{_STORAGE}66.{number}" for number in range(1, 8)})
 """Registration, fiducials, segmentation, surfaces, real world value mapping: tractography."""
 
@@ -61,12 +75,17 @@ def risks(dataset: Dataset) -> Iterator[str]:
         yield "BurnedInAnnotation (0028,0301) is not NO"
     if _code(dataset, "RecognizableVisualFeatures") not in ("", "NO"):
         yield "RecognizableVisualFeatures (0028,0302) is not NO"
-    modality = _code(dataset, "Modality")
+    modality, picture = _code(dataset, "Modality"), _picture(dataset)
+    if not modality:
+        yield "Modality (0008,0060) is missing"
     if modality in RISKY_MODALITIES and not said_clean:
         yield f"Modality (0008,0060) is {modality} and BurnedInAnnotation (0028,0301) does not say NO"
-    if modality in ("US", "IVUS") and _code(dataset, "PhotometricInterpretation") not in ("", "MONOCHROME2"):
+    elif picture and not said_clean:
+        yield f"SOPClassUID (0008,0016): {picture}, and BurnedInAnnotation (0028,0301) does not say NO"
+    is_ultrasound = modality in ("US", "IVUS") or picture == "ultrasound"
+    if is_ultrasound and _code(dataset, "PhotometricInterpretation") not in ("", "MONOCHROME2"):
         # Scanners that draw name and date into a colour picture say NO of it all the same.
-        yield f"{modality} in colour"
+        yield "ultrasound in colour"
     image_type = [str(value).upper() for value in _values(dataset, "ImageType")]
     if any(word in value for word in SCREEN_WORDS for value in image_type):
         yield "ImageType (0008,0008) names a screen, a sheet or a label"
@@ -96,6 +115,14 @@ def _of_sop_class(dataset: Dataset) -> Iterator[str]:
             if sop_class == root or sop_class.startswith(root + "."):
                 yield f"{UID(sop_class).name}: {why}"
                 return
+
+
+def _picture(dataset: Dataset) -> str:
+    """What the SOP class says that was photographed or drawn into; empty for other classes."""
+    sop_class = str(dataset.get("SOPClassUID", "")).strip("\0 ")
+    return next(
+        (what for root, what in PICTURE_CLASSES if sop_class == root or sop_class.startswith(root + ".")), ""
+    )
 
 
 def _overlay_inside_pixels(dataset: Dataset) -> bool:

@@ -24,6 +24,7 @@ RECEIVED_BYTES = _own("ReceivedBytes")
 IMPORTED = _own("Imported")
 FAILED = _own("Failed")
 QUARANTINED = _own("Quarantined")
+REFUSED = _own("Refused")
 REJECTED = _own("RejectedAssociations")
 IMPORT_SECONDS = _own("ImportSeconds")
 
@@ -33,6 +34,7 @@ RECEIVER_METRICS: tuple[Metric, ...] = (
     IMPORTED,
     FAILED,
     QUARANTINED,
+    REFUSED,
     REJECTED,
     IMPORT_SECONDS,
 )
@@ -66,6 +68,7 @@ class WatchedReceiver:
                         self._count(IMPORTED, "imported"),
                         self._failed,
                         self._quarantined,
+                        self._count(REFUSED, "refused"),
                     ),
                 ),
                 Graph(title="Bytes", lines=(self._count(RECEIVED_BYTES, "received"),), unit="bytes"),

@@ -217,9 +217,12 @@ def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
     database = f"monai_{around.environment.name.replace('-', '_')}"
     return [
         allow(
+            "athena:BatchGetNamedQuery",
             "athena:GetQueryExecution",
             "athena:GetQueryResults",
+            "athena:ListNamedQueries",
             "athena:StartQueryExecution",
+            "athena:StopQueryExecution",
             on=[around.arn("athena", "workgroup", f"monai-{around.environment.name}")],
         ),
         allow(

@@ -20,6 +20,7 @@ from local.athena.iceberg import reading, upkeep, writing
 from local.athena.iceberg.catalog import LocalGlueCatalog, load
 from local.athena.iceberg.file_io import ObjectIO
 from local.athena.objects import ClientStore, Place, Store
+from local.athena.permissions import Permissions
 from local.athena.relations import duckdb_type, is_iceberg, quoted
 from local.athena.session import Session
 from local.athena.statements import Delete, Insert, Optimize, Statement, Target, Unload, Update, Vacuum
@@ -40,9 +41,10 @@ class Changes:
     """Statements that write, in the account and region of the request, with `database` for names without
     one."""
 
-    def __init__(self, *, cloud: Cloud, database: str) -> None:
+    def __init__(self, *, cloud: Cloud, database: str, permissions: Permissions) -> None:
         from ministack.core.responses import get_account_id
 
+        self._permissions = permissions
         self._database = database
         self._account_id = get_account_id()
         self._store: Store = ClientStore(s3=cloud.client("s3"))
@@ -60,7 +62,7 @@ class Changes:
             case Optimize():
                 return self._optimize(statement)
             case Vacuum():
-                upkeep.vacuum(self._iceberg(statement.target), store=self._store)
+                upkeep.vacuum(self._iceberg(statement.target, delete=True), store=self._store)
                 return Done(rows=0)
             case Unload():
                 return self._unload(statement)
@@ -69,7 +71,7 @@ class Changes:
     def _insert(self, statement: Insert) -> Done:
         database, name = self._named(statement.target)
         entry = relations.declared(database, name)
-        table = self._load(database, name, entry) if is_iceberg(entry) else None
+        table = self._iceberg(statement.target) if is_iceberg(entry) else None
         columns = writing.hive_columns(table) if table else _plain_columns(entry, f"{database}.{name}")
         given = statement.columns or tuple(column.lower() for column, _ in columns)
         unknown = set(given) - {column.lower() for column, _ in columns}
@@ -93,6 +95,7 @@ class Changes:
             else:
                 count = rows.num_rows
                 folder = Place.of(entry["StorageDescriptor"]["Location"]).folder
+                self._permissions.must_write_below(folder)
                 key = f"{folder.key}{uuid.uuid4().hex}.parquet"
                 if count:
                     body = unload.parquet(rows, compression="snappy")
@@ -112,6 +115,7 @@ class Changes:
         whole = reading.relation_of(table, files, account_id=self._account_id)
         parts = [*([statement.condition] if statement.condition is not None else []), *assignments.values()]
         read = views.all_read(_carrier(parts), database=self._database)
+        self._permissions.must_read(read)
         types = views.types([whole, *read])
         with Session(read, database=self._database, more_files=paths) as session:
             changed = writing.change(
@@ -148,6 +152,7 @@ class Changes:
 
     def _unload(self, statement: Unload) -> Done:
         place = unload.check(statement)
+        self._permissions.must_write_below(place)
         with self._session(statement.query) as (session, sql):
             # sum(bigint) is DuckDB's HUGEINT and Trino's bigint.
             casts = ", ".join(
@@ -160,13 +165,15 @@ class Changes:
 
     def _session(self, query: exp.Query) -> _Prepared:
         read = views.all_read(query, database=self._database)
+        self._permissions.must_read(read)
         sql = dialect.to_duckdb(query, types=views.types(read))
         return _Prepared(Session(read, database=self._database), sql)
 
     def _named(self, target: Target) -> tuple[str, str]:
         return target.database or self._database, target.table
 
-    def _iceberg(self, target: Target) -> Table:
+    def _iceberg(self, target: Target, *, delete: bool = False) -> Table:
+        """The table, which the caller may change; with `delete`, objects of it, too."""
         database, name = self._named(target)
         entry = relations.declared(database, name)
         if not is_iceberg(entry):
@@ -174,10 +181,11 @@ class Changes:
                 "NOT_SUPPORTED: Modifying Hive table rows is only supported for transactional tables:"
                 f" {database}.{name} is no Iceberg table"
             )
-        return self._load(database, name, entry)
-
-    def _load(self, database: str, name: str, entry: dict[str, Any]) -> Table:
-        return load(database, name, entry, io=self._catalog.object_io, catalog=self._catalog)
+        table = load(database, name, entry, io=self._catalog.object_io, catalog=self._catalog)
+        self._permissions.must_read([reading.relation_of(table, (), account_id=self._account_id)])
+        self._permissions.must_commit(database, name)
+        self._permissions.must_write_below(Place.of(table.location()).folder, delete=delete)
+        return table
 
 
 class _Prepared:

@@ -254,6 +254,5 @@ _FUNCTIONS: dict[str, Callable[..., exp.Expression]] = {
     "at_timezone": lambda moment, zone: _call("timezone", zone, moment),
     "codepoint": lambda text: _call("unicode", text),
     "format_datetime": lambda moment, pattern: _call("strftime", moment, _pattern(pattern)),
-    "zip": lambda *arrays: _call("list_zip", *arrays),
     "map_agg": lambda key, value: _call("map", _call("list", key), _call("list", value)),
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from local.athena import dialect, statements, views
+from local.athena.objects import LoopStore, Place
+from local.athena.permissions import Permissions
 from local.athena.session import Session
 from local.athena.values import athena_type, text
 from local.service import Cloud
@@ -40,7 +43,8 @@ def install(cloud: Cloud) -> None:
     _install_tables()
     athena._run_duckdb = lambda query, database, catalog=None: run(query, database, catalog, cloud=cloud)
     execute = athena._execute_query
-    athena._execute_query = lambda *arguments: _execute_counted(execute, *arguments)
+    athena._execute_query = lambda *arguments: _execute(cloud, execute, *arguments)
+    athena._save_query_results = _save
     results = athena._get_query_results
     athena._get_query_results = lambda request: _results(results, request)
     kind = athena._detect_statement_type
@@ -89,20 +93,25 @@ async def run(
 
 def _run(sql: str, database: str, cloud: Cloud | None) -> tuple[dict[str, Any], Told]:
     statement = statements.parse(sql)
+    permissions = Permissions.of_request(cloud) if cloud is not None else None
     if isinstance(statement, statements.Select):
-        return _select(statement, database)
-    if cloud is None:
+        return _select(statement, database, permissions)
+    if cloud is None or permissions is None:
         raise dialect.QueryError(f"NOT_SUPPORTED: queries only, not {type(statement).__name__.upper()}")
     # PyIceberg is loaded when it is needed: most clouds are started without.
     from local.athena import changes
 
-    done = changes.Changes(cloud=cloud, database=database).run(statement)
+    done = changes.Changes(cloud=cloud, database=database, permissions=permissions).run(statement)
     result = {"columns": ["rows"], "column_types": ["bigint"], "rows": []}
     return result, Told(scanned=done.scanned, updated=done.rows)
 
 
-def _select(statement: statements.Select, database: str) -> tuple[dict[str, Any], Told]:
+def _select(
+    statement: statements.Select, database: str, permissions: Permissions | None
+) -> tuple[dict[str, Any], Told]:
     read = views.all_read(statement.query, database=database)
+    if permissions is not None:
+        permissions.must_read(read)
     translated = dialect.to_duckdb(statement.query, types=views.types(read))
     with Session(read, database=database) as session:
         columns, rows = session.rows(translated)
@@ -114,10 +123,18 @@ def _select(statement: statements.Select, database: str) -> tuple[dict[str, Any]
         return result, Told(scanned=session.scanned)
 
 
-async def _execute_counted(execute: Callable[..., Any], query_id: str, *arguments: Any) -> None:
-    """MiniStack counts the characters of the result as the bytes scanned."""
+async def _execute(cloud: Cloud, execute: Callable[..., Any], query_id: str, *arguments: Any) -> None:
+    """An execution whose result the caller may keep. MiniStack counts the result's characters as the bytes
+    scanned."""
     from ministack.services import athena
 
+    result = Place.of(athena._executions[query_id]["ResultConfiguration"]["OutputLocation"])
+    try:
+        Permissions.of_request(cloud).must_keep_result(result)
+    except dialect.QueryError as error:
+        status = {"State": "FAILED", "StateChangeReason": str(error), "CompletionDateTime": int(time.time())}
+        athena._executions[query_id]["Status"].update(status)
+        return
     told: list[Told] = []
     token = _TOLD.set(told)
     try:
@@ -129,6 +146,28 @@ async def _execute_counted(execute: Callable[..., Any], query_id: str, *argument
     if execution is not None:
         execution["Statistics"]["DataScannedInBytes"] = sum(one.scanned for one in told)
         execution["_updated"] = next((one.updated for one in told if one.updated is not None), None)
+
+
+async def _save(query_id: str) -> None:
+    """The result where `OutputLocation` says: as Athena writes it, every value in quotes and NULL nothing at
+    all. MiniStack puts it below that place. A statement that writes has no such object."""
+    from ministack.services import athena
+
+    told = _TOLD.get()
+    if told and told[-1].updated is not None:
+        return
+    execution = athena._executions[query_id]
+    found = execution["_results"]
+    lines = (",".join(_quoted(value) for value in row) for row in [found["columns"], *found["rows"]])
+    body = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        LoopStore().put(Place.of(execution["ResultConfiguration"]["OutputLocation"]), body)
+    except dialect.QueryError as error:
+        execution["Status"].update(State="FAILED", StateChangeReason=str(error))
+
+
+def _quoted(value: str | None) -> str:
+    return "" if value is None else '"' + value.replace('"', '""') + '"'
 
 
 def _results(answer: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Any:

@@ -32,6 +32,8 @@ class Relation:
     files: tuple[Path, ...]
     source: str
     """DuckDB's expression that reads the files; "" if there are none."""
+    location: str = ""
+    """Below which the objects are in S3; "" if the catalog says nothing of it."""
     columnar: bool = True
     """Whether a part of a file can be read without the rest."""
     whole: bool = False
@@ -69,7 +71,8 @@ def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
 
     storage = found.get("StorageDescriptor") or {}
     columns = [*(storage.get("Columns") or ()), *(found.get("PartitionKeys") or ())]
-    files = _files(storage.get("Location") or "")
+    location = storage.get("Location") or ""
+    files = _files(location)
     return Relation(
         database=database,
         table=table,
@@ -77,6 +80,7 @@ def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
         files=tuple(files),
         source=str(athena._table_relation(found, [str(file) for file in files])) if files else "",
         columnar=athena._data_format(found) in ("parquet", "orc"),
+        location=location,
         whole=athena._data_format(found) == "parquet" and not found.get("PartitionKeys"),
     )
 

@@ -27,7 +27,7 @@ CRAWLER = "The local cloud's crawler ends at once and looks at nothing; Glue doe
 AUDIT = "The local cloud only records the trail; CloudTrail writes its log group as the role."
 FLOWS = "The local cloud has no packets; on AWS the flow log is written as the role."
 STUDIO = "Studio is recorded only in the local cloud; there are no spaces and apps to start or to list."
-ATHENA = "The local Athena reads tables and writes results itself; on AWS it does it as the caller."
+ATHENA = "The local Athena asks for tables alone; on AWS it looks at their database, too."
 LATER = "Objects are removed ten minutes after they were compacted: test_compact_function_cloud.py shows it."
 DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
 DISPATCHES = "Shown with the dispatch function's role, whose code and statements these are."
@@ -69,9 +69,17 @@ _FUNCTION_IN_NETWORK = _because(
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 )
-_ATHENA_READS = _because(ATHENA, "glue:GetDatabase", "glue:GetTable", "s3:GetBucketLocation") | _because(
-    PARTS, "s3:AbortMultipartUpload"
-)
+_ATHENA_READS = _because(ATHENA, "glue:GetDatabase") | _because(PARTS, "s3:AbortMultipartUpload")
+
+
+def _by_athena(step: Step, *actions: str) -> dict[str, tuple[Step, str]]:
+    """Actions of the caller that Athena uses. Functions tell only its word for what was denied."""
+    return {
+        action: (step, "HIVE_METASTORE_ERROR" if action.startswith("glue:") else "PERMISSION_DENIED")
+        for action in actions
+    }
+
+
 _CONTAINER = (
     _USE_KEY
     | _WRITE_LOGS
@@ -226,10 +234,15 @@ ROLES: dict[str, Role] = {
             "athena:StartQueryExecution",
             "s3:GetObject",
             "s3:ListBucket",
+        )
+        | _by_athena(
+            role_steps.compact_catalog,
+            "glue:GetTable",
+            "glue:UpdateTable",
+            "s3:GetBucketLocation",
             "s3:PutObject",
         ),
         only_on_aws=_ATHENA_READS
-        | _because(ATHENA, "glue:UpdateTable")
         # Of the function's own, and of Athena's for VACUUM.
         | _because(LATER, "s3:DeleteObject")
         | _USE_KEY
@@ -245,9 +258,9 @@ ROLES: dict[str, Role] = {
             "medical-imaging:SearchImageSets",
             "s3:GetObject",
             "s3:ListBucket",
-            "s3:PutObject",
             "sqs:SendMessage",
-        ),
+        )
+        | _by_athena(role_steps.reconcile_catalog, "glue:GetTable", "s3:GetBucketLocation", "s3:PutObject"),
         only_on_aws=_ATHENA_READS | _USE_KEY | _WRITE_LOGS | _FUNCTION_IN_NETWORK,
     ),
     "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
@@ -339,6 +352,9 @@ ROLES: dict[str, Role] = {
             "athena:GetQueryResults",
             "athena:StartQueryExecution",
             "cloudformation:DescribeStacks",
+            "glue:GetTable",
+            "s3:GetBucketLocation",
+            "s3:ListBucket",
         )
         | _needed(role_persons.make_a_dataset, "s3:GetObject", "s3:PutObject")
         | _needed(role_persons.look_at_images, *_READ_IMAGES)
@@ -360,7 +376,7 @@ ROLES: dict[str, Role] = {
             "sagemaker:ListModelPackages",
         ),
         only_on_aws=_SPACE
-        | _because(ATHENA, "glue:GetDatabase", "glue:GetTable", "s3:GetBucketLocation", "s3:ListBucket")
+        | _because(ATHENA, "glue:GetDatabase")
         | _because(PARTS, "s3:AbortMultipartUpload"),
     ),
     role_persons.REVIEWER: Role(

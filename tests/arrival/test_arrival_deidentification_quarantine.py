@@ -38,7 +38,16 @@ def ct(**attributes: Any) -> Dataset:
         ({"ImageType": ["DERIVED", "PRIMARY", "DOSE_INFO"]}, "a screen"),
         ({"ConversionType": "SD"}, "ConversionType"),
         (ULTRASOUND, "Modality"),
-        (ULTRASOUND | {"BurnedInAnnotation": "NO", "PhotometricInterpretation": "RGB"}, "US in colour"),
+        (ULTRASOUND | {"BurnedInAnnotation": "NO", "PhotometricInterpretation": "RGB"}, "in colour"),
+        # Modality may be wrong or missing: the SOP class says it, too.
+        (ULTRASOUND | {"Modality": "CT"}, "ultrasound"),
+        (
+            ULTRASOUND | {"Modality": "CT", "BurnedInAnnotation": "NO", "PhotometricInterpretation": "RGB"},
+            "in colour",
+        ),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.4", "Modality": "CT"}, "photograph"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.7", "Modality": "DMS"}, "photograph"),
+        ({"Modality": ""}, "Modality (0008,0060) is missing"),
         ({"Modality": "OT"}, "Modality"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4", "BurnedInAnnotation": "NO"}, "Secondary Capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33"}, "structured report"),

@@ -12,8 +12,11 @@ from infra_assembly import ENVIRONMENTS, Assembly, Resource
 from network_template import group_id, of_type, without_description
 from template_values import Values
 
+from arrival.receiving.metrics import NAMESPACE, UNITS
+from arrival.settings import Settings
 from infra.environment import FOLDER, RECEIVER_PORT, EnvironmentFileError, Receiver, load_environment
 from infra.environment.arrival import FARGATE_MEMORY_MIB
+from infra.observability.receiver import RECEIVER_METRICS
 from infra.repository import ROOT
 
 SECRET = "arn:aws:secretsmanager:us-east-1:111122223333:secret:receiver/tls-AbCdEf"
@@ -158,11 +161,21 @@ def test_what_waits_for_a_person_is_never_imported_nor_deleted(assembly: Assembl
 
 def test_the_container_is_told_what_the_receiver_reads(assembly: Assembly) -> None:
     receiver, told = receiver_of(assembly.environment), variables(assembly)
+    settings = Settings.from_variables(told)
+    assert (settings.access.ae_title, settings.port) == (receiver.ae_title, RECEIVER_PORT)
+    assert settings.quiet_seconds == receiver.quiet_seconds
+    callers = {(caller.ae_title, str(caller.network)) for caller in settings.access.callers}
+    assert callers == {(caller.ae_title, caller.cidr) for caller in receiver.allowed}
+    deidentifies = load_environment(assembly.environment).arrival.deidentify
+    assert (settings.deidentification_key_secret_arn is not None) is deidentifies
+    # And nothing that it does not read.
     source = (ROOT / "arrival" / "settings.py").read_text(encoding="utf-8")
-    assert not [name for name in told if name not in source]
-    assert told["ARRIVAL_AE_TITLE"] == receiver.ae_title
-    assert told["ARRIVAL_PORT"] == str(RECEIVER_PORT)
-    assert json.loads(told["ARRIVAL_ALLOWED"]) == [one.model_dump() for one in receiver.allowed]
+    assert not [name for name in told if f'"{name}"' not in source]
+
+
+def test_what_is_watched_is_what_the_receiver_emits() -> None:
+    assert {metric.name for metric in RECEIVER_METRICS} == set(UNITS)
+    assert {metric.namespace for metric in RECEIVER_METRICS} == {NAMESPACE}
 
 
 def changed(folder: Path, *changes: tuple[str, str]) -> Path:

@@ -89,8 +89,8 @@ class Warehouse:
         """Add rows, which are those of VALUES."""
         return self.changed(f"INSERT INTO {name} VALUES {rows}")  # noqa: S608 - a table of a test
 
-    def start(self, sql: str) -> str:
-        started: str = self.athena.start_query_execution(
+    def start(self, sql: str, *, athena: Any = None) -> str:
+        started: str = (athena or self.athena).start_query_execution(
             QueryString=sql,
             QueryExecutionContext={"Database": DATABASE},
             ResultConfiguration={"OutputLocation": f"s3://{BUCKET}-results/"},

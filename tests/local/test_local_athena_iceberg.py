@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from athena_warehouse import BUCKET, DATABASE, FIELDS, Warehouse, iceberg_input, values
+from role_sessions import make_role, session
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,43 @@ def test_unloaded_rows_and_the_bytes_that_were_read(warehouse, tmp_path: Path) -
         for n in range(1, 21)
     }
     assert warehouse.failure(unload).startswith("HIVE_PATH_ALREADY_EXISTS")
+
+
+def test_athena_does_what_its_caller_may_do(warehouse) -> None:
+    """A role with exactly what a statement needs; each permission that it lacks ends the statement."""
+    warehouse.create("guarded")
+    warehouse.insert("guarded", values("a"))
+    place, data = "arn:aws:glue:us-east-1:000000000000", f"arn:aws:s3:::{BUCKET}"
+    table = [f"{place}:catalog", f"{place}:database/{DATABASE}", f"{place}:table/{DATABASE}/guarded"]
+    reads = {
+        "glue:GetTable": table,
+        "s3:GetObject": [f"{data}/guarded/*"],
+        "s3:ListBucket": [data],
+        "s3:GetBucketLocation": [f"{data}-results"],
+    }
+    writes = {"glue:UpdateTable": table, "s3:PutObject": [f"{data}/guarded/*", f"{data}-results/*"]}
+    needed = {
+        "SELECT * FROM guarded": {**reads, "s3:PutObject": [f"{data}-results/*"]},
+        "VACUUM guarded": reads | writes | {"s3:DeleteObject": [f"{data}/guarded/*"]},
+    }
+    for number, (sql, actions) in enumerate(needed.items()):
+        for missing in ("", *actions):
+            granted = [
+                {"Action": action, "Resource": resources}
+                for action, resources in actions.items()
+                if action != missing
+            ]
+            name = f"asks-{number}-{missing.replace(':', '-')}"
+            role = make_role(
+                warehouse.cloud, name, {"Action": "athena:StartQueryExecution", "Resource": "*"}, *granted
+            )
+            execution = warehouse.finished(
+                warehouse.start(sql, athena=session(warehouse.cloud, role, "athena"))
+            )
+            reason = execution["Status"].get("StateChangeReason", "")
+            assert execution["Status"]["State"] == ("FAILED" if missing else "SUCCEEDED"), (missing, reason)
+            assert missing in reason
+    assert [row["image_set_id"] for row in warehouse.read("guarded")] == ["a"]
 
 
 def test_tables_are_there_after_a_crash(warehouse) -> None:

@@ -113,6 +113,13 @@ def test_table_of_files_of_two_ages(tables) -> None:
     assert rows[1:] == [["1.2", "0.5", "3", "1", "2020-02-04"]]
 
 
+def test_the_result_is_where_it_is_said_to_be(tables) -> None:
+    found = query(tables, "SELECT uid, day, 'a \"b\"' AS said FROM filled ORDER BY uid")
+    bucket, _, key = found["ResultConfiguration"]["OutputLocation"].removeprefix("s3://").partition("/")
+    body = tables.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    assert body == '"uid","day","said"\n"1.2","2020-02-03","a ""b"""\n"1.3",,"a ""b"""\n'
+
+
 def test_execution_parameters(tables) -> None:
     assert query(tables, "SELECT uid FROM filled WHERE uid = ?", parameters=["'1.3'"])["rows"][1:] == [
         ["1.3"]

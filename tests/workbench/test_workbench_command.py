@@ -26,7 +26,7 @@ from workbench_fakes import FakeLogs, FakeS3, deployment, error
 from arrival.importing.job_output import FailedFile, ImportedFile
 from healthimaging.errors import MissingSliceError
 from healthimaging.manifest import Manifest
-from workbench import main
+from workbench import main, query_command
 from workbench.cloud import CloudStatus
 from workbench.datasets import command as dataset_command
 from workbench.datasets.make import Dataset, Division
@@ -181,7 +181,7 @@ def test_failure_is_json_with_a_code_and_advice(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: Any, **__: Any) -> None:
         raise WorkbenchError("it broke", advice="mend it")
 
-    monkeypatch.setattr(main, "query", fail)
+    monkeypatch.setattr(query_command, "query", fail)
     result = run("query", "SELECT 1", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"] == {

@@ -263,3 +263,20 @@ def test_planning_takes_little_memory_a_file(world: World, export: Path) -> None
     # Of 800 more files nothing stays: with 100 bytes each, 100,000 files would be 10 MB.
     assert (watcher.held[-1] - watcher.held[0]) / 800 < 100
     assert peak < 8_000_000
+
+
+def test_damaged_names_in_a_zip_do_not_stop_the_other_files(world: World, export: Path) -> None:
+    write(export / "good.dcm")
+    inside = write(export / "inside.dcm", uid="1.2.3.4.5").read_bytes()
+    (export / "inside.dcm").unlink()
+    for name, damage in (("local", b"\xff"), ("nameless", b"")):
+        with zipfile.ZipFile(export / f"{name}.zip", "w") as archive:
+            archive.writestr("é.dcm" if damage else zipfile.ZipInfo(""), inside)
+        if damage:
+            body = (export / f"{name}.zip").read_bytes()
+            # The first of the two places that have the name is the one that is read on opening.
+            (export / f"{name}.zip").write_bytes(body.replace("é".encode(), b"\xff\xff", 1))
+    report = world.ingest(export)
+    assert report.given == 3
+    assert "good.dcm" in {Path(one.file).name for one in report.imported}
+    assert [one.kind for one in report.failed if "local.zip" in one.file] == ["BadZip"]

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from workbench.approve import Approval
 from workbench.datasets.make import Dataset
+from workbench.demo.identified_study import DeidentifiedStudy
+from workbench.demo.pacs import SentStudy
 from workbench.demo.planes import Plane
+from workbench.demo.questions import Answer
 from workbench.demo.snapshot import Snapshot
 from workbench.demo.steps import StepRecord
 from workbench.demo.ways import Way
@@ -49,6 +52,10 @@ class Findings:
     """Whether dciodvfy was installed and found no error; None before that step."""
     ingest: IngestReport | None = None
     catalog: QueryResult | None = None
+    deidentified: DeidentifiedStudy | None = None
+    sent: SentStudy | None = None
+    answers: tuple[Answer, ...] = ()
+    """Of the catalog, to named queries."""
     label_ingest: IngestReport | None = None
     dataset: Dataset | None = None
     training: TrainingResult | None = None
@@ -104,6 +111,9 @@ def summary(findings: Findings, steps: Sequence[StepRecord]) -> dict[str, object
             "training_cases": len(findings.dataset.manifest.split("train")) if findings.dataset else 0,
         },
         "ingest": ingested.to_json() if ingested else None,
+        "deidentified": findings.deidentified.to_json() if findings.deidentified else None,
+        "received": findings.sent.to_json() if findings.sent else None,
+        "named_queries": [one.to_json() for one in findings.answers],
         "manifest_uri": findings.dataset.uri if findings.dataset else None,
         "model_package_arn": training.model_package_arn if training else None,
         "evaluation": training.evaluation.to_json() if training and training.evaluation else None,

@@ -28,7 +28,7 @@ EVERY = 5
 
 PERSON = Patient(
     name="identified",
-    patient_name="Synthetic^Demo Identified",
+    patient_name="Synthetic^Identified",
     patient_id="DEMO-MRN-481516",
     study_id="DEMO-STUDY-2342",
     accession_number="DEMO-ACC-9917",
@@ -177,7 +177,7 @@ def _planted() -> tuple[str, ...]:
     return tuple(
         text.lower()
         for text in (
-            *(name for name in names if name not in ("Synthetic", "Demo")),
+            *(name for name in names if name != "Synthetic"),
             *(PERSON.patient_id, PERSON.study_id, PERSON.accession_number, PERSON.study_date),
             *(PERSON.study_instance_uid, PERSON.series_instance_uid, PERSON.frame_of_reference_uid),
             *("19500607", "Demonstration Road", "Demonstration Hospital", "DEMO-CT-1"),

@@ -21,11 +21,14 @@ from workbench.datasets.selection import default_sql
 from workbench.demo.comparison import Mask, dice, on_grid, stored_mask
 from workbench.demo.ct_series import ct_datasets, write_series
 from workbench.demo.findings import Findings, Score
+from workbench.demo.identified_study import ingest_deidentified, write_identified_study
 from workbench.demo.label import SEGMENT, SERIES_DESCRIPTION, write_label
 from workbench.demo.lung_mask import silver_lung_mask
 from workbench.demo.nrrd_volume import CtVolume, read_nrrd
-from workbench.demo.patients import LUNG2, PATIENTS, Patient
+from workbench.demo.pacs import send_to_receiver, write_sent_study
+from workbench.demo.patients import LUNG1, LUNG2, PATIENTS, Patient
 from workbench.demo.planes import orthogonal_planes
+from workbench.demo.questions import ask
 from workbench.demo.series_check import check_conformance, check_geometry
 from workbench.demo.snapshot import read_snapshot
 from workbench.demo.source_data import fetch
@@ -93,8 +96,20 @@ def run_job(session: Session, options: DemoOptions, steps: Steps, findings: Find
         images = _import_studies(deployment, options, patients, findings, progress)
     with steps.run("Find the studies with SQL") as progress:
         _find_studies(deployment, images, findings, progress)
+    with steps.run("De-identify and import a study") as progress:
+        findings.deidentified = ingest_deidentified(
+            deployment,
+            write_identified_study(patients[LUNG1.name].volume, options.folder / "dicom" / "identified"),
+            progress,
+        )
+        findings.image_sets["de-identified study"] = findings.deidentified.image_set_id
+    with steps.run("Receive a study from a device") as progress:
+        files = write_sent_study(patients[LUNG1.name].volume, options.folder / "dicom" / "sent")
+        findings.sent = send_to_receiver(deployment, files, progress)
     with steps.run("Import the labels") as progress:
         masks = _import_labels(deployment, options, patients, findings, progress)
+    with steps.run("Ask the catalog") as progress:
+        findings.answers = ask(deployment, progress)
     with steps.run("Make the dataset manifest") as progress:
         findings.dataset = make_dataset(
             deployment,

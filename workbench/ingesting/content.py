@@ -79,7 +79,7 @@ def read_content(stream: IO[bytes], *, name: str, size: int) -> Content:
         OSError: It cannot be read.
     """
     if size > BYTES_PER_FILE:
-        return Refused(kind="TooLarge", reason=f"{size} bytes; HealthImaging takes files up to 4 GB")
+        return too_large(size)
     start = stream.read(_AT_ONCE + 1)
     if start[PREAMBLE : PREAMBLE + 4] != b"DICM":
         return _without_prefix(name, empty=not start)
@@ -103,6 +103,11 @@ def read_content(stream: IO[bytes], *, name: str, size: int) -> Content:
         return Refused(kind="NoSopInstanceUid", reason="its SOP Instance UID is longer than 64 characters")
     digest = hashlib.sha256(start) if whole else hashlib.file_digest(_from_begin(stream), "sha256")
     return Instance(sop_instance_uid=uid, study_instance_uid=study, sha256=digest.hexdigest())
+
+
+def too_large(size: int) -> Refused:
+    """Of a file beyond the service's quota."""
+    return Refused(kind="TooLarge", reason=f"{size} bytes; HealthImaging takes files up to 4 GB")
 
 
 def _without_prefix(name: str, *, empty: bool) -> Content:

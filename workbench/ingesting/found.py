@@ -109,8 +109,12 @@ class Opener:
         try:
             with self._zip(path).open(member) as source:
                 _copy(source, target)
-        except (zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
-            # What zipfile and the codecs raise on damage, on unknown compressions, and for missing members.
+        except (
+            *(zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError),
+            *(ValueError, IndexError),
+        ) as error:
+            # What zipfile and the codecs raise on damage (in a name: UnicodeDecodeError, a ValueError), on
+            # unknown compressions, and for missing members.
             raise zipfile.BadZipFile(type(error).__name__) from error
 
     def _zip(self, path: str) -> zipfile.ZipFile:

@@ -12,7 +12,16 @@ from pathlib import PurePosixPath
 
 from botocore.exceptions import ClientError
 
-from workbench.ingesting.content import Content, Index, Instance, NotDicom, Refused, read_content
+from arrival.importing.import_job import BYTES_PER_FILE
+from workbench.ingesting.content import (
+    Content,
+    Index,
+    Instance,
+    NotDicom,
+    Refused,
+    read_content,
+    too_large,
+)
 from workbench.ingesting.directory_file import references
 from workbench.ingesting.found import Found, Opener
 from workbench.ingesting.journal import Journal
@@ -102,6 +111,9 @@ class Scanner:
             return Instance(
                 sop_instance_uid=known["uid"], study_instance_uid=known["study"], sha256=known["sha256"]
             )
+        if one.size > BYTES_PER_FILE:
+            # Before it is opened: what a zip or S3 holds is unpacked or fetched whole.
+            return too_large(one.size)
         etag = one.stamp if one.place == "s3" else ""
         try:
             with self._opener.open(one.place, one.path, one.member, etag=etag) as stream:

@@ -124,7 +124,8 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
         yield refused("BadZip", "it is named .zip and is not a readable zip file")
         return
     with archive:
-        members = [one for one in archive.infolist() if not one.is_dir()]
+        # is_dir() of zipfile breaks on a member without a name.
+        members = [one for one in archive.infolist() if not one.filename.endswith("/")]
         claimed = sum(one.file_size for one in members)
         if len(members) > MEMBERS_PER_ZIP:
             yield refused("TooManyMembers", f"{len(members)} members; the most is {MEMBERS_PER_ZIP}")

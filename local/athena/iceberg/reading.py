@@ -45,6 +45,7 @@ def relation_of(table: Table, files: Sequence[DataFile], *, account_id: str) -> 
             if column["Name"] in current
         ),
         files=paths,
+        location=table.location(),
         source=source(paths, several_schemas=len(table.metadata.schemas) > 1),
     )
 

@@ -1,0 +1,9 @@
+-- Studies and series of each modality by month of the study, newest first
+SELECT date_trunc('month', study_date) AS month,
+       modality,
+       count(DISTINCT study_instance_uid) AS studies,
+       count(DISTINCT series_instance_uid) AS series
+FROM series
+WHERE study_date IS NOT NULL
+GROUP BY date_trunc('month', study_date), modality
+ORDER BY month DESC, modality
