@@ -1,8 +1,8 @@
 """What requests to MiniStack's services are authorised against, where its own answer is not AWS's.
 
 Each difference would refuse a role what AWS grants it, or grant what AWS refuses. Sources: the Service
-Authorization Reference pages of Amazon ECR, AWS Glue, Amazon Athena, Amazon CloudWatch Logs and Amazon
-EventBridge.
+Authorization Reference pages of Amazon ECR, AWS Glue, Amazon Athena, Amazon CloudWatch Logs, Amazon
+EventBridge and Amazon SQS.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def install() -> None:
         resource_arn: str = "*",
         service_context: dict[str, Any] | None = None,
     ) -> Any:
+        action = _ACTIONS.get(iam_action, iam_action)
         for arn in (*_containers(service, resource_arn), resource_arn):
             denied = enforce(
-                access_key_id, iam_action, service, region, resource_arn=arn, service_context=service_context
+                access_key_id, action, service, region, resource_arn=arn, service_context=service_context
             )
             if denied is not None:
                 return denied
@@ -62,6 +63,14 @@ def install() -> None:
     iam_actions.extract_resource_arn = corrected_arn
     iam_actions.request_tag_context = condition_keys
     iam_evaluator.enforce = enforce_all
+
+
+_ACTIONS = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+}
+"""Calls that are authorised by another action: IAM has none of their own name."""
 
 
 def _containers(service: str, resource_arn: str) -> tuple[str, ...]:

@@ -77,10 +77,7 @@ class QueryResult:
 def query(
     deployment: Deployment, sql: str, *, progress: Progress = silent, every_seconds: float = 0.5
 ) -> QueryResult:
-    """Run `sql` (Trino's dialect) in the catalog's workgroup and return all of its rows.
-
-    Interrupted, it stops the query.
-    """
+    """Run `sql` (Trino's dialect) in the catalog's workgroup and return all of its rows."""
     athena = deployment.session.client("athena")
     execution_id, statistics = run(deployment, sql, progress=progress, every_seconds=every_seconds)
     columns, rows = _results(athena, execution_id)
@@ -128,20 +125,15 @@ def run(
         ]
         return execution if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"} else None
 
-    try:
-        execution = poll(
-            ended,
-            every_seconds=every_seconds,
-            timeout_seconds=QUERY_TIMEOUT_SECONDS,
-            on_timeout=lambda: QueryFailed(
-                f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
-                advice="Narrow it with a WHERE clause.",
-            ),
-        )
-    except KeyboardInterrupt:
-        # Athena would go on scanning, and bill it.
-        athena.stop_query_execution(QueryExecutionId=execution_id)
-        raise
+    execution = poll(
+        ended,
+        every_seconds=every_seconds,
+        timeout_seconds=QUERY_TIMEOUT_SECONDS,
+        on_timeout=lambda: QueryFailed(
+            f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
+            advice="Narrow it with a WHERE clause.",
+        ),
+    )
     status = execution["Status"]
     if status["State"] != "SUCCEEDED":
         raise _failed(str(status.get("StateChangeReason", status["State"])))

@@ -1,82 +1,85 @@
-"""TLS of DICOM, as PS3.15 section B.12 asks for (BCP 195, RFC 9325): 1.2 or 1.3, forward secrecy, AEAD."""
+"""TLS as BCP 195 asks for it (PS3.15 annex B): version 1.2 at least, devices' certificates if wanted."""
 
 from __future__ import annotations
 
 import json
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from arrival.errors import SettingsError
-
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
-"""Of TLS 1.2. Those of TLS 1.3 are all such."""
+from arrival.errors import ArrivalError
 
 
-def context_of_files(*, certificate: Path, key: Path, ca: Path | None) -> ssl.SSLContext:
-    """TLS with a certificate (PEM, its chain after it) and its key; with `ca` devices have to show a
-    certificate of theirs.
+class TlsError(ArrivalError):
+    """The certificate or its key cannot be used."""
 
-    Raises:
-        SettingsError: One of the files is missing or unusable.
-    """
-    try:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Certificate:
+    """What the receiver shows, and whom it believes. Texts in PEM."""
+
+    certificate: str
+    """Of the receiver, with intermediates after it."""
+    key: str
+    ca: str | None
+    """Authorities that sign devices' certificates; a device must show one then."""
+
+    @classmethod
+    def of_secret(cls, secrets_manager: Any, secret_id: str) -> Certificate:
+        """The certificate in a secret with JSON: `certificate`, `key` and, optionally, `ca`.
+
+        Raises:
+            TlsError: It is not there.
+            ClientError: The secret cannot be read.
+        """
+        try:
+            document = json.loads(secrets_manager.get_secret_value(SecretId=secret_id)["SecretString"])
+        except (ValueError, KeyError):
+            document = None
+        if not isinstance(document, Mapping) or not {"certificate", "key"} <= set(document):
+            raise TlsError(
+                f"The secret {secret_id} has no certificate and key.",
+                advice='Store JSON: {"certificate": PEM, "key": PEM}, and "ca": PEM of who signs devices.',
+            )
+        return cls(certificate=document["certificate"], key=document["key"], ca=document.get("ca") or None)
+
+    def context(self) -> ssl.SSLContext:
+        """A server's context.
+
+        Raises:
+            TlsError: Certificate and key do not fit together, or are none.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(CIPHERS)
-        context.load_cert_chain(certificate, key, password=_no_password)
-        if ca is not None:
-            context.load_verify_locations(cafile=ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"The certificate of the receiver cannot be used: {type(error).__name__}"
-            f" {getattr(error, 'reason', '')}".rstrip() + ".",
-            advice="Give a PEM certificate with its chain, its key without a password, and PEM certificates"
-            " of the devices' authority.",
-        ) from error
-    return context
+        try:
+            _load(context, self.certificate, self.key)
+            if self.ca is not None:
+                context.load_verify_locations(cadata=self.ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise TlsError(
+                f"The certificate or its key cannot be used ({type(error).__name__}).",
+                advice="Both must be PEM, without a password, and belong together.",
+            ) from None
+        return context
 
 
-def context_of_secret(secrets_manager: Any, secret_id: str) -> ssl.SSLContext:
-    """TLS with what a secret of Secrets Manager holds: JSON with `certificate`, `key` and, where devices have
-    to show theirs, `ca`; each PEM.
-
-    Raises:
-        SettingsError: It is not that.
-        ClientError: It cannot be read.
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Python reads certificate and key from a file only. Linux has files in memory: the container's disk is
+    read-only, and a key has no business on any disk.
     """
-    text = secrets_manager.get_secret_value(SecretId=secret_id).get("SecretString", "")
-    try:
-        document = json.loads(text)
-        certificate, key, ca = document["certificate"], document["key"], document.get("ca")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # Without `from`: the text that cannot be read is a secret.
-        raise SettingsError(
-            f"The secret {secret_id} is no JSON document with certificate and key.",
-            advice="docs/receive.md shows how it is made.",
-        ) from None
-    with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
-        if not ca:
-            return context_of_files(certificate=certificate_path, key=key_path, ca=None)
-        with _in_memory(ca) as ca_path:
-            return context_of_files(certificate=certificate_path, key=key_path, ca=ca_path)
-
-
-@contextmanager
-def _in_memory(text: str) -> Iterator[Path]:
-    """A path that `ssl`, which takes keys from files only, can read, without any disk (Linux)."""
-    descriptor = os.memfd_create("tls")
-    try:
-        os.write(descriptor, text.encode("utf-8"))
-        yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def _no_password() -> bytes:
-    """OpenSSL would ask at the terminal."""
-    return b""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("certificate")
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{certificate}\n{key}\n")
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        return
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, "certificate.pem")
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{certificate}\n{key}\n")
+        context.load_cert_chain(path)

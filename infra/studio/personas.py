@@ -222,7 +222,6 @@ def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
             "athena:GetQueryResults",
             "athena:ListNamedQueries",
             "athena:StartQueryExecution",
-            "athena:StopQueryExecution",
             on=[around.arn("athena", "workgroup", f"monai-{around.environment.name}")],
         ),
         allow(

@@ -18,6 +18,7 @@ from workbench.dead_letters.letters import list_dead_letters, replay_dead_letter
 from workbench.demo.label import SERIES_DESCRIPTION
 from workbench.ingest import Options, ingest
 from workbench.log_tail import TRAINING_JOBS, endpoint_log_group, log_tail
+from workbench.named_queries import named_queries
 from workbench.predicting.batch import predict_batch
 from workbench.predicting.predict import predict
 from workbench.query import query
@@ -32,8 +33,11 @@ INTEGRATOR = "studio/ClinicalIntegrator"
 
 
 def ask_the_catalog(world: RoleWorld) -> None:
-    """`monai-aws query`"""
-    result = query(world.as_persona(SCIENTIST), "SELECT count(*) AS n FROM series")
+    """`monai-aws query`, and `--list`"""
+    person = world.as_persona(SCIENTIST)
+    if not named_queries(person):
+        raise StepFailed("no named queries")
+    result = query(person, "SELECT count(*) AS n FROM series")
     if not result.rows:
         raise StepFailed("no rows")
 

@@ -256,11 +256,11 @@ ROLES: dict[str, Role] = {
             "athena:GetQueryResults",
             "athena:StartQueryExecution",
             "medical-imaging:SearchImageSets",
-            "s3:GetObject",
             "s3:ListBucket",
+            "s3:PutObject",
             "sqs:SendMessage",
         )
-        | _by_athena(role_steps.reconcile_catalog, "glue:GetTable", "s3:GetBucketLocation", "s3:PutObject"),
+        | _by_athena(role_steps.reconcile_catalog, "glue:GetTable", "s3:GetBucketLocation", "s3:GetObject"),
         only_on_aws=_ATHENA_READS | _USE_KEY | _WRITE_LOGS | _FUNCTION_IN_NETWORK,
     ),
     "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
@@ -348,8 +348,10 @@ ROLES: dict[str, Role] = {
     role_persons.SCIENTIST: Role(
         needed=_needed(
             role_persons.ask_the_catalog,
+            "athena:BatchGetNamedQuery",
             "athena:GetQueryExecution",
             "athena:GetQueryResults",
+            "athena:ListNamedQueries",
             "athena:StartQueryExecution",
             "cloudformation:DescribeStacks",
             "glue:GetTable",

@@ -61,7 +61,8 @@ SPACE = {
 PERSONAS = {
     "data-scientist": {
         *SPACE,
-        "athena:GetQueryExecution", "athena:GetQueryResults", "athena:StartQueryExecution",
+        "athena:BatchGetNamedQuery", "athena:GetQueryExecution", "athena:GetQueryResults",
+        "athena:ListNamedQueries", "athena:StartQueryExecution",
         "cloudformation:DescribeStacks",
         "glue:GetDatabase", "glue:GetTable",
         "logs:GetLogEvents",

@@ -45,6 +45,15 @@ def test_athena_queries_belong_to_their_workgroup(prepared) -> None:
     refused(athena.get_query_execution, QueryExecutionId=foreign["QueryExecutionId"])
 
 
+def test_a_batch_of_messages_is_sent_with_the_permission_for_one(prepared) -> None:
+    url = prepared.client("sqs").create_queue(QueueName="sent-to")["QueueUrl"]
+    role = make_role(prepared, "sender", {"Action": "sqs:SendMessage", "Resource": arn("sqs", "sent-to")})
+    sqs = session(prepared, role, "sqs")
+    entries = [{"Id": "one", "MessageBody": "1"}]
+    assert sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]
+    refused(sqs.delete_message_batch, QueueUrl=url, Entries=[{"Id": "one", "ReceiptHandle": "x"}])
+
+
 def test_glue_needs_catalog_database_and_table(prepared) -> None:
     catalog, database, table = (
         arn("glue", resource) for resource in ("catalog", "database/allowed", "table/allowed/one")

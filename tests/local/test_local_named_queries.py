@@ -209,9 +209,12 @@ def catalog() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def test_there_are_twenty() -> None:
+def test_there_are_twenty_and_the_document_lists_them() -> None:
     assert {path.stem for path in QUERIES} == set(FOUND)
     assert len(QUERIES) == 20
+    document = (REPOSITORY / "docs" / "catalog.md").read_text(encoding="utf-8")
+    for path in QUERIES:
+        assert f"| {path.stem.replace('_', ' ')} | {read_query(path)[0]} |" in document
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)

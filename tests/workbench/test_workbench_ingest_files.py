@@ -20,7 +20,8 @@ from real_files import FILES
 
 from arrival.importing.import_job import BYTES_PER_FILE
 from arrival.importing.pacing import StartPace
-from workbench.ingesting import run
+from workbench.ingesting import run, scanning
+from workbench.ingesting.found import Opener
 from workbench.ingesting.report import IngestReport
 from workbench.ingesting.run import Ingest
 from workbench.ingesting.watching import Lines
@@ -267,16 +268,24 @@ def test_planning_takes_little_memory_a_file(world: World, export: Path) -> None
 
 def test_damaged_names_in_a_zip_do_not_stop_the_other_files(world: World, export: Path) -> None:
     write(export / "good.dcm")
-    inside = write(export / "inside.dcm", uid="1.2.3.4.5").read_bytes()
-    (export / "inside.dcm").unlink()
-    for name, damage in (("local", b"\xff"), ("nameless", b"")):
-        with zipfile.ZipFile(export / f"{name}.zip", "w") as archive:
-            archive.writestr("é.dcm" if damage else zipfile.ZipInfo(""), inside)
-        if damage:
-            body = (export / f"{name}.zip").read_bytes()
-            # The first of the two places that have the name is the one that is read on opening.
-            (export / f"{name}.zip").write_bytes(body.replace("é".encode(), b"\xff\xff", 1))
+    damaged, nameless = export / "damaged.zip", export / "nameless.zip"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("é.dcm", encoded(header()))
+    # The first of the two places that have the name is the one that is read when the member is opened.
+    damaged.write_bytes(damaged.read_bytes().replace("é".encode(), b"\xff\xff", 1))
+    with zipfile.ZipFile(nameless, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"no DICOM")
     report = world.ingest(export)
     assert report.given == 3
-    assert "good.dcm" in {Path(one.file).name for one in report.imported}
-    assert [one.kind for one in report.failed if "local.zip" in one.file] == ["BadZip"]
+    assert [Path(one.file).name for one in report.imported] == ["good.dcm"]
+    assert kinds(report)["é.dcm"] == "BadZip"
+
+
+def test_a_member_that_is_too_large_is_not_unpacked(
+    world: World, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "BYTES_PER_FILE", 1 << 10)
+    monkeypatch.setattr(Opener, "_unpack", lambda *_: pytest.fail("it was unpacked"))
+    with zipfile.ZipFile(export / "large.zip", "w") as archive:
+        archive.writestr("large.dcm", bytes(1 << 11))
+    assert kinds(world.ingest(export)) == {"large.dcm": "TooLarge"}
