@@ -19,7 +19,6 @@ are asked through the local Athena and must give the same answers.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,10 +118,12 @@ def _indexer(report: Report, deployment: Deployment, volume: CtVolume, folder: P
 def _rows(folder: Path) -> tuple[dict[str, Documents], dict[str, list[Path]], dict[str, int]]:
     """The synthetic archive in both layouts, and how many rows the catalog's tables have of it."""
     with duckdb.connect(folder / "archive.duckdb") as connection:
+        # Its bars would hide what the benchmark says.
+        connection.execute("SET enable_progress_bar = false")
         series = make_archive(connection, instances=INSTANCES)
         changes = write_catalog_files(connection, folder)
         documents = write_documents(connection, folder)
-    os.unlink(folder / "archive.duckdb")
+    (folder / "archive.duckdb").unlink()
     return documents, changes, {"series": series, "instances": INSTANCES}
 
 

@@ -48,6 +48,14 @@ def compact_catalog(world: RoleWorld) -> None:
 
 def reconcile_catalog(world: RoleWorld) -> None:
     """The catalog's reconcile function has indexed what the catalog does not have."""
+    try:
+        _reconcile_what_was_lost(world)
+    finally:
+        # Where it was kept from its work: other steps ask the catalog, too.
+        index_image_set(world)
+
+
+def _reconcile_what_was_lost(world: RoleWorld) -> None:
     _lose_compacted_rows(world)
     s3, bucket = world.client("s3"), world.deployment.stack("catalog")["CatalogBucketName"]
     datastore_id, image_set_id = world.image_set[0], world.image_set[1]
