@@ -24,6 +24,8 @@ from workbench.output import Output
 from workbench.progress import Progress
 
 LOOK_SECONDS = 0.2
+STOP_SECONDS = 5.0
+"""For open associations when a person ends the receiver."""
 
 
 def receiver_of(
@@ -148,7 +150,7 @@ def receive_command(
                 pass
         except KeyboardInterrupt:
             output.progress("ending")
-        receiver.stop()
+        receiver.stop(within_seconds=STOP_SECONDS)
         totals = receiver.totals
         output.result(_document(totals, port=receiver.port), _lines(totals))
     if totals.failed or totals.quarantined or totals.waiting:

@@ -51,20 +51,24 @@ class Deidentifier:
         self._keyed = Keyed(key)
         self._profile = profile
 
-    def deidentify(self, dataset: pydicom.Dataset) -> Deidentified | Quarantined:
+    def deidentify(
+        self, dataset: pydicom.Dataset, *, without_pixels: bool = False
+    ) -> Deidentified | Quarantined:
         """A new dataset that may leave, or the reasons why a person has to look at this one first.
 
-        `dataset` needs its file meta information (the transfer syntax at least).
+        Args:
+            dataset: With its file meta information (the transfer syntax at least).
+            without_pixels: Pixel data were not read on purpose; otherwise an image without any was cut off.
         """
         try:
-            return self._deidentify(dataset)
+            return self._deidentify(dataset, without_pixels=without_pixels)
         except Exception as error:  # noqa: BLE001 - a malformed value can raise anything, at any depth of pydicom
             # The error's text may quote the value.
             return self._quarantined(
                 dataset, f"an element cannot be read or written again ({type(error).__name__})"
             )
 
-    def _deidentify(self, dataset: Dataset) -> Deidentified | Quarantined:
+    def _deidentify(self, dataset: Dataset, *, without_pixels: bool) -> Deidentified | Quarantined:
         reasons = [f"{keyword} {tag} is missing" for keyword, tag in _REQUIRED if not _text(dataset, keyword)]
         meta = getattr(dataset, "file_meta", None)
         syntax = _text(meta, "TransferSyntaxUID") if meta is not None else ""
@@ -73,6 +77,8 @@ class Deidentifier:
         elif not UID(syntax, IGNORE).is_transfer_syntax:
             reasons.append("TransferSyntaxUID (0002,0010) is private or unknown to pydicom")
         reasons.extend(_cut_off(dataset))
+        if not without_pixels and "Rows" in dataset and not any(tag in dataset for tag in PIXELS):
+            reasons.append("an image without pixel data: the file is cut off")
         reasons.extend(risks(dataset))
         if reasons:
             return self._quarantined(dataset, *reasons)

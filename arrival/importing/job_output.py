@@ -18,6 +18,7 @@ from arrival.errors import ImportFailedError
 from arrival.s3_uri import split_s3_uri
 from arrival.waiting import poll
 
+_FAILURES = ("numberOfFilesWithCustomerError", "numberOfFilesWithServerError")
 MANIFEST_TIMEOUT_SECONDS = 60.0
 """The manifest was seen a few seconds late on AWS; a minute is a generous multiple of that."""
 
@@ -76,7 +77,8 @@ def read_job_output(
         every_seconds: How often a manifest that is late is looked for.
 
     Raises:
-        ImportFailedError: There is no manifest after `MANIFEST_TIMEOUT_SECONDS`.
+        ImportFailedError: There is no manifest after `MANIFEST_TIMEOUT_SECONDS`, or the lists of files do not
+            have as many lines as it counts.
     """
     bucket, folder = split_s3_uri(output_uri)
     folder = folder.rstrip("/") + "/"
@@ -99,6 +101,26 @@ def read_job_output(
         where = summary.get(f"{which}OutputS3Uri") or f"s3://{bucket}/{folder}{fallback}"
         yield from _ndjson(s3, where, fallback)
 
+    def counted(which: str, fallback: str, *numbers: str) -> list[Mapping[str, Any]]:
+        """All lines that the manifest counts. A list can be as late as the manifest itself: taken for empty,
+        it would make files that are in look as if nobody knew of them.
+        """
+        wanted = sum(int(summary.get(number, 0)) for number in numbers)
+
+        def complete() -> list[Mapping[str, Any]] | None:
+            found = list(lines(which, fallback))
+            return found if len(found) >= wanted else None
+
+        return poll(
+            complete,
+            every_seconds=every_seconds,
+            timeout_seconds=MANIFEST_TIMEOUT_SECONDS,
+            on_timeout=lambda: ImportFailedError(
+                f"Import job {job_id} counts {wanted} files in {fallback}, and lists fewer.",
+                advice="Look again in some minutes: the same command reads the job's output once more.",
+            ),
+        )
+
     name = _relative_to(input_uri)
     imported = tuple(
         ImportedFile(
@@ -107,7 +129,7 @@ def read_job_output(
             version_id=int(line["importResponse"].get("imageSetVersion", 1)),
             is_primary=_truth(line["importResponse"].get("isPrimary", True)),
         )
-        for line in lines("success", "SUCCESS/success.ndjson")
+        for line in counted("success", "SUCCESS/success.ndjson", "numberOfImportedFiles")
     )
     failed = tuple(
         FailedFile(
@@ -115,7 +137,7 @@ def read_job_output(
             kind=str(line["exception"].get("exceptionType", "Exception")),
             reason=str(line["exception"].get("message", "")),
         )
-        for line in lines("failure", "FAILURE/failure.ndjson")
+        for line in counted("failure", "FAILURE/failure.ndjson", *_FAILURES)
     )
     warnings = tuple(
         FileWarning(

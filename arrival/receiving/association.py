@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +37,24 @@ MOST_ASSOCIATIONS = 50
 """At the same time. One more is told to come again (local limit exceeded)."""
 TIMEOUT_SECONDS = 60.0
 """For the other side to say something within an association."""
+
+
+_LOOK_SECONDS = 0.1
+_LAST_STORE_SECONDS = 5.0
+
+
+class _LateHandshake:
+    """A TLS context whose handshakes happen in the connections' own threads.
+
+    pynetdicom shakes hands where it accepts connections: one that says nothing would keep all others out.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def wrap_socket(self, sock: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
+        """As `ssl.SSLContext.wrap_socket`."""
+        return self._context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
 
 
 @dataclass(kw_only=True)
@@ -71,7 +91,7 @@ class Server:
         self._server = entity.start_server(
             self.address,
             block=False,
-            ssl_context=self.tls,
+            ssl_context=_LateHandshake(self.tls) if self.tls is not None else None,
             evt_handlers=[
                 (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_REJECTED, self._rejected),
@@ -86,11 +106,16 @@ class Server:
         return int(self._server.server_address[1])
 
     def stop(self, *, within_seconds: float) -> None:
-        """Take no further association, let instances that are on their way end, then close all."""
+        """Take no further association, and abort those that are still open after a while: a device that is in
+        the midst of a study may end it.
+        """
         # Closing the listening socket leaves the associations that there are.
         threading.Thread(target=self._server.shutdown, daemon=True).start()
+        end = time.monotonic() + within_seconds
+        while self._server.active_associations and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
         with self._idle:
-            self._idle.wait_for(lambda: self._busy == 0, timeout=within_seconds)
+            self._idle.wait_for(lambda: self._busy == 0, timeout=_LAST_STORE_SECONDS)
         for association in self._server.active_associations:
             association.abort()
 

@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 JOBS_AT_ONCE = 4
 LOOK_SECONDS = 0.5
 """How often batches are looked at."""
-RETRY_SECONDS = 60.0
+RETRY_SECONDS = 300.0
 """After a batch could not be imported."""
 STOP_SECONDS = 90.0
-"""For instances that are on their way when the process is asked to end. Fargate kills after 120."""
+"""For associations that are open when the process is asked to end. Fargate kills after 120."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +131,12 @@ class Receiver:
             busy = len(self._importing) + len(self._again_at)
             return Totals(**self._totals, waiting=busy + self._studies.waiting)
 
-    def stop(self) -> None:
-        """Take nothing more. What is not imported yet is taken over by another receiver, or by the next."""
-        self._server.stop(within_seconds=STOP_SECONDS)
+    def stop(self, *, within_seconds: float = STOP_SECONDS) -> None:
+        """Take no further association, and let those that there are end for a while.
+
+        What is not imported yet is taken over by another receiver, or by the next.
+        """
+        self._server.stop(within_seconds=within_seconds)
         self._stop.set()
         self._survive("say that it has ended", lambda: self._lives.beat(ended=True))
         logger.info("receiver %s has ended; %d batches are left to others", self.name, self.totals.waiting)

@@ -17,7 +17,7 @@ from arrival.receiving.batch import FAILED, Batch
 from arrival.receiving.objects import Objects
 from arrival.receiving.studies import Closed, Studies
 
-MOST_JOBS = 8
+MOST_JOBS = 288
 """Jobs of a batch that failed as a whole before its instances are put to the failed ones."""
 
 NOT_REPORTED = "NotReported"

@@ -105,7 +105,7 @@ class World:
         try:
             yield receiver
         finally:
-            receiver.stop()
+            receiver.stop(within_seconds=1.0)
 
 
 def _unpacked(blob: bytes) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pydicom
 import pytest
 from deidentified_files import DEIDENTIFIER, outcomes
 from pydicom import Dataset
+from pydicom.data import get_testdata_file
 from pydicom.sequence import Sequence
 
 from arrival.deidentification.outcome import Deidentified, Quarantined
@@ -99,3 +101,14 @@ def test_without_a_transfer_syntax_nothing_can_be_written_again() -> None:
     answer = DEIDENTIFIER.deidentify(dataset)
     assert isinstance(answer, Quarantined)
     assert "TransferSyntaxUID (0002,0010) is missing" in answer.reasons
+
+
+def test_an_image_that_is_cut_off_before_its_pixels_does_not_pass() -> None:
+    """pydicom drops an element whose header is cut without a word."""
+    whole = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    assert isinstance(DEIDENTIFIER.deidentify(whole), Deidentified)
+    del whole.PixelData
+    cut = DEIDENTIFIER.deidentify(whole)
+    assert isinstance(cut, Quarantined)
+    assert any("cut off" in reason for reason in cut.reasons)
+    assert isinstance(DEIDENTIFIER.deidentify(whole, without_pixels=True), Deidentified)

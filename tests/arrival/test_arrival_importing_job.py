@@ -178,3 +178,21 @@ def test_a_refused_start_is_asked_for_again_with_patience() -> None:
 
 def test_s3_uri_with_a_hash_in_its_key() -> None:
     assert split_s3_uri("s3://bucket/a/b#c") == ("bucket", "a/b#c")
+
+
+def test_lists_of_files_that_are_late_are_waited_for() -> None:
+    """A list that is not there yet is not an empty one."""
+    folder = "imports/run/ds-DicomImport-j/"
+    summary = {"jobSummary": {"jobId": "j", "numberOfScannedFiles": 1, "numberOfImportedFiles": 1}}
+    line = {"inputFile": "run/0.dcm", "importResponse": {"imageSetId": "a", "imageSetVersion": "1"}}
+    s3 = Objects(
+        {
+            folder + "job-output-manifest.json": json.dumps(summary).encode(),
+            folder + "SUCCESS/success.ndjson": json.dumps(line).encode(),
+        },
+        late={folder + "SUCCESS/success.ndjson": 2},
+    )
+    output = read_job_output(
+        s3, job_id="j", input_uri="s3://inbox/run/", output_uri=f"s3://{folder}", every_seconds=0.0
+    )
+    assert [one.file for one in output.imported] == ["0.dcm"]

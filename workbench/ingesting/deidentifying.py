@@ -86,7 +86,9 @@ class Deidentifying:
     def judge(self, stream: BinaryIO) -> Fate | None:
         """Whether a file would go to quarantine, by its header alone; None if not."""
         try:
-            outcome = self.deidentifier.deidentify(pydicom.dcmread(stream, stop_before_pixels=True))
+            outcome = self.deidentifier.deidentify(
+                pydicom.dcmread(stream, stop_before_pixels=True), without_pixels=True
+            )
         except Exception as error:  # noqa: BLE001 - as above
             return Fate(
                 state="failed",
