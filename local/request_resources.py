@@ -123,10 +123,12 @@ def _athena(action: str, request: Mapping[str, Any]) -> str | None:
     if request.get("QueryExecutionId"):
         execution = athena._executions.get(request["QueryExecutionId"]) or {}
         return f"workgroup/{execution.get('WorkGroup', 'primary')}"
-    if request.get("NamedQueryId"):
-        query = athena._named_queries.get(request["NamedQueryId"]) or {}
+    named = request.get("NamedQueryId") or next(iter(request.get("NamedQueryIds") or ()), None)
+    if named:
+        # Of several, the first one's: they are asked for as a workgroup lists them.
+        query = athena._named_queries.get(named) or {}
         return f"workgroup/{query.get('WorkGroup', 'primary')}"
-    if action == "StartQueryExecution":
+    if action in ("StartQueryExecution", "ListNamedQueries"):
         return f"workgroup/{request.get('WorkGroup') or 'primary'}"
     return None
 

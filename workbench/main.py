@@ -20,7 +20,7 @@ from workbench.command_line import Env, Json, TaskName, deployment_of, reporting
 from workbench.compare import compare
 from workbench.datasets.command import dataset_command
 from workbench.dead_letters.command import dead_letters
-from workbench.environment import REPOSITORY, load_environment
+from workbench.environment import load_environment
 from workbench.ingesting.command import ingest_command
 from workbench.output import Output
 from workbench.predicting.command import predict_command
@@ -29,7 +29,7 @@ from workbench.query_command import query_command
 from workbench.receive import receive_command
 from workbench.reidentify import reidentify_command
 from workbench.session import Session
-from workbench.show import show
+from workbench.showing.command import show_command
 from workbench.training.command import train_command
 
 app = typer.Typer(
@@ -179,32 +179,7 @@ def approve_command(
 app.command("predict")(predict_command)
 
 
-@app.command("show")
-def show_command(
-    image_set_id: Annotated[str, typer.Argument(help="Image set to show.")],
-    env: Env = "local",
-    as_json: Json = False,
-    image_version: Annotated[
-        str | None, typer.Option("--image-version", help="Version of the image set; the latest if not given.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = REPOSITORY
-    / "build"
-    / "show",
-    patient: Annotated[bool, typer.Option("--patient", help="Show attributes of the person too.")] = False,
-) -> None:
-    """Print an image set's header and write a contact sheet of its slices (PNG and HTML)."""
-    output = Output(as_json)
-    with reporting(output):
-        shown = show(
-            deployment_of(env), image_set_id, version_id=image_version, folder=folder, patient=patient
-        )
-        primary = "primary" if shown.is_primary else "not primary"
-        lines = [
-            f"image set {image_set_id} version {shown.version_id}, {shown.instances} instances, {primary}"
-        ]
-        lines += [f"  {name}: {value}" for name, value in shown.headers.items()]
-        lines.append(f"contact sheet: {shown.png}" if shown.png else shown.note)
-        output.result(shown.to_json(), lines)
+app.command("show")(show_command)
 
 
 def short_arn(arn: str) -> str:

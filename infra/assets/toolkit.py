@@ -40,7 +40,7 @@ _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 
 _REQUIREMENTS = "workbench/requirements.txt"
 _SOURCES = {
-    "workbench": (".py",),
+    "workbench": (".py", ".css", ".html", ".js"),
     "arrival": (".py",),
     "healthimaging": (".py", ".typed"),
     "infra/environments": (".toml",),

@@ -19,7 +19,7 @@ from arrivals import arrival, results_of
 
 from workbench.approve import approve
 from workbench.deployment import Deployment, StackOutputs
-from workbench.ingest import ImageSetSummary, ingest
+from workbench.ingest import ImageSetSummary, Options, ingest
 
 SECONDS = 40
 """For what happens in two or three."""
@@ -221,7 +221,8 @@ def serving(path: EventPath) -> Iterator[str]:
 
 
 def arrive(path: EventPath, name: str, folder: Path, *, thick: int = 24) -> ImageSetSummary:
-    report = ingest(path.deployment, arrival(name, folder, thick=thick).images)
+    # The same files again are imported again, as HealthImaging itself would: as a new version.
+    report = ingest(path.deployment, arrival(name, folder, thick=thick).images, options=Options(again=True))
     assert not report.failed
     (image_set,) = report.image_sets
     return image_set

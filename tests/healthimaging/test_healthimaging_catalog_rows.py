@@ -327,7 +327,10 @@ def test_whatever_a_header_says_makes_rows_and_is_in_them(
             if keyword in row["attributes"] or not str(value).strip(" \0"):
                 continue
             column = row.get(_OF_COLUMNS.get(keyword, ""))
-            listed = value if isinstance(value, list) else [value]
+            # Text with backslashes is several values, as in the connector (Attributes.texts).
+            listed = (
+                value.split("\\") if isinstance(value, str) else value if isinstance(value, list) else [value]
+            )
             texts = [str(one).strip(" \0") for one in listed if one is not None]
             if not any(texts):
                 continue
