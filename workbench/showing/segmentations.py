@@ -112,7 +112,7 @@ def overlay(
                         ShownSegment(
                             label=description.label,
                             image_set_id=name,
-                            colour=description.color or COLOURS[len(segments) % len(COLOURS)],
+                            colour=_colour(description.color, segments),
                             millilitres=float(mask.sum()) * like.voxel_volume / 1000,
                             layer=layer,
                             value=taken[layer],
@@ -135,6 +135,14 @@ def _label_volumes(image_set: ImageSet, like: Geometry) -> Iterator[LabelVolume]
         if needed > MASK_BYTES:
             raise _TooLarge(f"its masks take {needed / 2**30:.0f} GiB of memory")
         yield read_segmentation(dataset, like)
+
+
+def _colour(own: tuple[int, int, int] | None, before: Sequence[ShownSegment]) -> tuple[int, int, int]:
+    """A segment's own colour unless another has it: two results of one model must be told apart."""
+    used = {one.colour for one in before}
+    if own is not None and own not in used:
+        return own
+    return next((one for one in COLOURS if one not in used), COLOURS[len(before) % len(COLOURS)])
 
 
 def _free_layer(layers: list[npt.NDArray[np.uint8]], taken: list[int], mask: npt.NDArray[np.bool_]) -> int:
