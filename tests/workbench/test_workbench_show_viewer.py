@@ -14,6 +14,7 @@ import uuid
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from workbench.deployment import Deployment, StackOutputs
 from workbench.environment import Environment, LocalEndpoint
 from workbench.errors import WorkbenchError
 from workbench.session import Session
+from workbench.showing.patient_axes import PatientAxes
+from workbench.showing.segmentations import overlay
 from workbench.showing.viewer import NO_SEGMENTATION, write_viewer
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -113,6 +116,32 @@ def source() -> tuple[list[Dataset], np.ndarray[Any, Any], Geometry]:
     return made, values, grid
 
 
+def segmentation_of(
+    datasets: list[Dataset], grid: Geometry, masks: list[np.ndarray[Any, Any]], *labels: str
+) -> Dataset:
+    """A segmentation of the series, every segment of it red."""
+    return write_segmentation(
+        source=datasets,
+        masks=np.stack(masks),
+        grid=grid,
+        segments=[
+            SegmentDescription(
+                number=number,
+                label=label,
+                category=Code("123037004", "SCT", "Anatomical Structure"),
+                type=Code("39607008", "SCT", "Lung"),
+                color=(255, 0, 0),
+            )
+            for number, label in enumerate(labels, start=1)
+        ],
+        series_instance_uid=generate_uid(),
+        sop_instance_uid=generate_uid(),
+        series_number=9,
+        algorithm_name="threshold",
+        algorithm_version="1",
+    )
+
+
 @pytest.fixture(scope="module")
 def phantom(cloud: CloudUnderTest) -> Phantom:
     session = Session(
@@ -131,25 +160,7 @@ def phantom(cloud: CloudUnderTest) -> Phantom:
     client = session.client("medical-imaging")
     datastore = client.create_datastore(datastoreName=f"show-{uuid.uuid4().hex[:12]}")["datastoreId"]
     datasets, values, grid = source()
-    segmentation = write_segmentation(
-        source=datasets,
-        masks=(values == CUBES["left"][1])[None],
-        grid=grid,
-        segments=[
-            SegmentDescription(
-                number=1,
-                label="left </script> cube",
-                category=Code("123037004", "SCT", "Anatomical Structure"),
-                type=Code("39607008", "SCT", "Lung"),
-                color=(255, 0, 0),
-            )
-        ],
-        series_instance_uid=generate_uid(),
-        sop_instance_uid=generate_uid(),
-        series_number=9,
-        algorithm_name="threshold",
-        algorithm_version="1",
-    )
+    segmentation = segmentation_of(datasets, grid, [values == CUBES["left"][1]], "left </script> cube")
     with DicomWeb(client, datastore) as web:
         assert all(one.stored for one in web.store([*datasets, segmentation]))
     image_set_ids = [
@@ -266,6 +277,23 @@ def test_a_segmentation_can_be_left_out_and_must_be_one_of_the_series(
         view(phantom.image_set_id, phantom.image_set_id)
     with pytest.raises(WorkbenchError, match="is a segmentation of series"):
         view(phantom.segmentation_id, None)
+
+
+def test_segments_that_overlap_are_both_there_and_can_be_told_apart() -> None:
+    datasets, values, grid = source()
+    one, other = values == CUBES["head"][1], values > 0
+    dataset = segmentation_of(datasets, grid, [one, other], "head", "all")
+    image_set: Any = SimpleNamespace(ref=SimpleNamespace(image_set_id="s"), datasets=lambda: [dataset])
+    axes = PatientAxes.of(grid)
+    shown = overlay([image_set], like=grid, axes=axes, factors=(1, 1, 1))
+    assert shown.notes == ()
+    for segment, mask in zip(shown.segments, (one, other), strict=True):
+        assert np.array_equal(shown.layers[segment.layer] == segment.value, axes.turned(mask))
+        assert segment.millilitres == pytest.approx(mask.sum() * SPACING**3 / 1000)
+    assert shown.segments[0].colour != shown.segments[1].colour
+    elsewhere = Geometry(np.eye(4), grid.shape)
+    (note,) = overlay([image_set], like=elsewhere, axes=axes, factors=(1, 1, 1)).notes
+    assert note.startswith("Segmentation s is not shown: ")
 
 
 def test_who_may_not_search_is_told_that_segmentations_may_be_missing(
