@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cloud_under_test import REPOSITORY
 from typer.testing import CliRunner
 from workbench_fakes import OUTPUTS, FakePaginator, deployment
 
@@ -128,3 +130,15 @@ def test_json_tells_bytes_and_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     done = CliRunner().invoke(main.app, ["query", "SELECT 1", "--format", "json", "--output", str(file)])
     assert done.exit_code == 0
     assert json.loads(file.read_text())["listPriceUsd"] == 10
+
+
+def test_the_document_lists_the_queries_that_come_with_the_catalog() -> None:
+    text = (REPOSITORY / "docs" / "catalog.md").read_text(encoding="utf-8")
+    section = text.partition("## Named queries")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", section, re.MULTILINE))
+    told.pop("name")
+    there = {
+        path.stem.replace("_", " "): path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("-- ")
+        for path in (REPOSITORY / "infra" / "catalog" / "queries").glob("*.sql")
+    }
+    assert told == there
