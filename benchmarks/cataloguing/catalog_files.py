@@ -134,5 +134,5 @@ def duckdb_type(hive: str) -> str:
 
 def _write(connection: duckdb.DuckDBPyConnection, selected: str, source: str, path: Path) -> None:
     connection.execute(
-        f"COPY (SELECT {selected} FROM {source}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"  # noqa: S608
+        f"COPY (SELECT {selected} FROM {source}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"  # noqa: S608 - expressions and a path of this benchmark
     )

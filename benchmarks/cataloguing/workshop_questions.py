@@ -228,7 +228,7 @@ def _view(view: str, columns: set[str], database: str) -> tuple[str, set[str]]:
         f'{values.get(name, f"CAST(NULL AS {_trino(kind)})")} AS "{name}"'
         for name, kind in columns_of(view).items()
     )
-    sql = f"SELECT {selected} FROM {database}.{_TABLES[base]} AS {base}{joins}"  # noqa: S608
+    sql = f"SELECT {selected} FROM {database}.{_TABLES[base]} AS {base}{joins}"  # noqa: S608 - names of this module
     return sql, {_TABLES[alias] for alias in used}
 
 
@@ -242,7 +242,7 @@ def _source(alias: str, values: Mapping[str, str], database: str, *, summed: boo
         return table
     used = sorted({name for value in values.values() for name in re.findall(r"\bi\.(\w+)", value)})
     sums = ", ".join(f"{_summed(name)} AS {name}" for name in used)
-    return f"(SELECT i.imagesetid, {sums} FROM {table} AS i GROUP BY i.imagesetid)"  # noqa: S608
+    return f"(SELECT i.imagesetid, {sums} FROM {table} AS i GROUP BY i.imagesetid)"  # noqa: S608 - names of this module
 
 
 def _summed(name: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloud_under_test import CloudUnderTest
@@ -21,7 +23,10 @@ from workbench.environment import Environment, LocalEndpoint
 from workbench.ingest import Options, ingest
 from workbench.ingesting import run
 from workbench.ingesting.command import report_lines, write_report
+from workbench.ingesting.deidentifying import Deidentifying
 from workbench.ingesting.dry_run import plan
+from workbench.ingesting.fate import CHANGED
+from workbench.ingesting.jobs import ChunkWork
 from workbench.ingesting.run import run_ingest
 from workbench.ingesting.watching import Lines
 from workbench.progress import silent
@@ -190,3 +195,38 @@ def test_deidentified(deployed: Deployment, tmp_path: Path) -> None:
     # Another machine with the key knows what is in; the same files as they are, are others.
     elsewhere = Options(journal=tmp_path / "elsewhere.sqlite", every_seconds=0.1, deidentify=True)
     assert len(ingest(deployed, [tmp_path / "in"], options=elsewhere).already) == 2
+
+
+def test_what_an_interrupted_upload_left_is_not_imported(
+    deployed: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An original that changes after it was uploaded de-identified has no sealed record any more."""
+    options = Options(journal=tmp_path / "j.sqlite", every_seconds=0.1, deidentify=True)
+    series(tmp_path / "in", "1.2.83", patient="LENE")
+    advance = ChunkWork.advance
+
+    def crashing(work: ChunkWork, chunk: Any, to: str, **more: Any) -> None:
+        if to == "uploaded":
+            raise KeyboardInterrupt
+        advance(work, chunk, to, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkWork, "advance", crashing)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(deployed, [tmp_path / "in"], options=options)
+    make = Deidentifying.make
+
+    def changing(work: Deidentifying, stream: Any, *, planned: str, records: Any) -> Any:
+        # One original changes between the look at it and its upload.
+        made = make(work, stream, planned=planned, records=records)
+        return CHANGED if changed.acquire(blocking=False) else made
+
+    changed = threading.Semaphore(1)
+    monkeypatch.setattr(Deidentifying, "make", changing)
+    report = ingest(deployed, [tmp_path / "in"], options=options)
+    assert (len(report.imported), [one.kind for one in report.failed]) == (1, ["Changed"])
+    [images] = report.image_sets
+    header = ImageSet.open(
+        deployed.session.client("medical-imaging"), report.datastore_id, images.image_set_id
+    ).metadata
+    assert len(header.instances) == 1

@@ -289,3 +289,17 @@ def test_a_member_that_is_too_large_is_not_unpacked(
     with zipfile.ZipFile(export / "large.zip", "w") as archive:
         archive.writestr("large.dcm", bytes(1 << 11))
     assert kinds(world.ingest(export)) == {"large.dcm": "TooLarge"}
+
+
+def test_members_of_one_name_are_all_refused(world: World, export: Path) -> None:
+    """Opened by their name, the content of one would pass for the other's."""
+    export.mkdir(exist_ok=True)
+    with zipfile.ZipFile(export / "twice.zip", "w") as archive:
+        archive.writestr("a.dcm", encoded(header()))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.dcm", encoded(header()))
+        archive.writestr("a.dcm#2", encoded(header(SOPInstanceUID="1.2.3.9")))
+    report = world.ingest(export)
+    assert [one.kind for one in report.failed] == ["RepeatedMember"] * 2
+    assert report.given == len(list(fates(report))) == 3
+    assert set(world.imaging.imports) == {"1.2.3.9"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,14 @@ class ChunkWork:
         self.advance(chunk, "uploading")
 
     def _upload(self, chunk: Any) -> None:
+        if chunk["deidentified"]:
+            # What an interrupted upload left in the inbox has no sealed record, and its original may have
+            # changed since: each attempt has a place of its own, and only that of the last one is imported.
+            place = "/".join(chunk["prefix"].split("/")[:3])
+            self.journal.execute(
+                "UPDATE chunk SET prefix = ? WHERE id = ?", f"{place}/{uuid.uuid4().hex[:8]}/", chunk["id"]
+            )
+            chunk = self.journal.one("SELECT * FROM chunk WHERE id = ?", chunk["id"])
         self.sender.send(chunk)
         uploaded = self.journal.one(
             "SELECT 1 FROM chunk_file WHERE chunk = ? AND state = 'uploaded' LIMIT 1", chunk["id"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,15 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
             if not members:
                 reason = NotDicom(reason="an empty zip file")
                 yield Found(place="zip", path=real, name=_shown(path), problem=reason)
-            seen: set[str] = set()
+            names = Counter(one.filename for one in members)
             for number, one in enumerate(members, start=1):
-                if one.filename in seen:
-                    # Which of the two an unpacker takes is its own choice.
-                    yield refused(
-                        "RepeatedMember", "the zip has two members of this name", f"{one.filename}#{number}"
-                    )
+                if names[one.filename] > 1:
+                    # A member is opened by its name, and which of them that is is each unpacker's choice:
+                    # the content of one would pass for the other's.
+                    shown = f"{one.filename}#{number}"
+                    while shown in names:
+                        shown += "#"
+                    yield refused("RepeatedMember", "the zip has several members of this name", shown)
                 elif one.flag_bits & 0x1:
                     yield refused("EncryptedZip", "the member is encrypted", one.filename)
                 elif one.filename.lower().endswith(".zip"):
@@ -155,7 +158,6 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
                         size=one.file_size,
                         stamp=f"{stamp}:{one.CRC}:{one.file_size}",
                     )
-                seen.add(one.filename)
 
 
 def _objects(uri: str, s3: Any) -> Iterator[Found]:
