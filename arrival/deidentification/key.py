@@ -59,17 +59,23 @@ class KeyMaterial:
         return "KeyMaterial(...)"
 
 
-def key_of_secret(secrets_manager: Any, secret_id: str) -> KeyMaterial:
+def key_of_secret(
+    secrets_manager: Any, secret_id: str, *, version_id: str | None = None, version_stage: str | None = None
+) -> KeyMaterial:
     """The key that the secret `secret_id` (ARN or name) holds as its SecretString.
 
     `secrets_manager` is a boto3 client; its identity needs secretsmanager:GetSecretValue on the secret, and
-    kms:Decrypt on the secret's key.
+    kms:Decrypt on the secret's key. Without `version_id` and `version_stage` it is the current version
+    (AWSCURRENT); the one before it has the stage AWSPREVIOUS.
 
     Raises:
         KeyMaterialError: It cannot be read, holds no text, or a text that is too short.
     """
+    version = {"VersionId": version_id, "VersionStage": version_stage}
     try:
-        answer = secrets_manager.get_secret_value(SecretId=secret_id)
+        answer = secrets_manager.get_secret_value(
+            SecretId=secret_id, **{name: value for name, value in version.items() if value is not None}
+        )
     except (ClientError, BotoCoreError) as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         raise KeyMaterialError(

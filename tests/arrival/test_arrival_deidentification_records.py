@@ -113,8 +113,20 @@ def test_who_may_read_records_and_key_finds_the_way_back(cloud: CloudUnderTest) 
     cloud.client("secretsmanager").put_secret_value(
         SecretId=data["DeidentificationKeySecretArn"], SecretString="f" * 20 + "another key of tests"
     )
-    with pytest.raises(SealedRecordError):
-        reidentify(deployment, wanted.study_instance_uid)
+    for which in (wanted.study_instance_uid, wanted.patient_id):
+        with pytest.raises(SealedRecordError) as refused:
+            reidentify(deployment, which)
+        assert "--version-stage" in refused.value.advice
+    assert reidentify(deployment, wanted.study_instance_uid, version_stage="AWSPREVIOUS") == of_study
+    # A record of today does not hide those of yesterday.
+    now = key_of_secret(cloud.client("secretsmanager"), data["DeidentificationKeySecretArn"])
+    s3.put_object(
+        Bucket=data["ImportBucketName"], Key=f"{PREFIX}2.25.7/run.sealed", Body=seal(people[:1], key=now)
+    )
+    told: list[str] = []
+    again = reidentify(deployment, wanted.patient_id, version_stage="AWSPREVIOUS", progress=told.append)
+    assert again == of_patient
+    assert told[0].startswith("1 records did not open")
 
 
 def deployed(cloud: CloudUnderTest, *, name: str) -> Deployment:

@@ -55,7 +55,9 @@ class MemoryS3:
             raise error("PreconditionFailed")
         self.objects[f"{Bucket}/{Key}"] = source
 
-    def get_object(self, *, Bucket: str, Key: str, IfMatch: str | None = None) -> dict[str, Any]:
+    def get_object(
+        self, *, Bucket: str, Key: str, IfMatch: str | None = None, Range: str = "bytes=0-"
+    ) -> dict[str, Any]:
         name = f"{Bucket}/{Key}"
         for end, looks in self.late.items():
             if Key.endswith(end) and looks > 0:
@@ -65,7 +67,8 @@ class MemoryS3:
             raise error("NoSuchKey")
         if IfMatch and _etag(self.objects[name]) != IfMatch:
             raise error("PreconditionFailed")
-        return {"Body": io.BytesIO(self.objects[name])}
+        last = int(Range.rpartition("-")[2] or len(self.objects[name]))
+        return {"Body": io.BytesIO(self.objects[name][: last + 1])}
 
     def get_paginator(self, name: str) -> FakePaginator:
         assert name == "list_objects_v2"
@@ -106,6 +109,8 @@ class MemoryImaging:
         """Looks at a job before it has ended."""
         self.silent: set[str] = set()
         """SOP Instance UIDs that jobs do not mention."""
+        self.primary = True
+        """Whether image sets agree with their study."""
         self.lock = threading.RLock()
 
     def start_dicom_import_job(self, **request: Any) -> dict[str, Any]:
@@ -159,7 +164,7 @@ class MemoryImaging:
             response = {
                 "imageSetId": image_set,
                 "imageSetVersion": self.versions[image_set],
-                "isPrimary": True,
+                "isPrimary": self.primary,
             }
             success.append({"inputFile": file, "importResponse": response})
         folder = self._folder(job).removeprefix("s3://")

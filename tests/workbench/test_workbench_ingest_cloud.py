@@ -22,11 +22,12 @@ from workbench.deployment import Deployment
 from workbench.environment import Environment, LocalEndpoint
 from workbench.ingest import Options, ingest
 from workbench.ingesting import run
-from workbench.ingesting.command import report_lines, write_report
+from workbench.ingesting.command import report_lines
 from workbench.ingesting.deidentifying import Deidentifying
 from workbench.ingesting.dry_run import plan
 from workbench.ingesting.fate import CHANGED
 from workbench.ingesting.jobs import ChunkWork
+from workbench.ingesting.report_file import report_file, write_report
 from workbench.ingesting.run import run_ingest
 from workbench.ingesting.watching import Lines
 from workbench.progress import silent
@@ -147,7 +148,8 @@ def test_ingest_of_files_and_of_a_prefix(deployed: Deployment, tmp_path: Path) -
     )
     assert (len(again.already), len(again.imported), len(again.failed)) == (5, 0, 1)
     assert "HEINZ" not in json.dumps(again.to_json())
-    write_report(again, tmp_path / "report.jsonl")
+    with report_file(tmp_path / "report.jsonl") as to:
+        write_report(again, to)
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
     assert lines[0]["given"] == len([line for line in lines[1:] if line["state"] != "warning"])
 
@@ -166,8 +168,20 @@ def test_deidentified(deployed: Deployment, tmp_path: Path) -> None:
     options = Options(journal=tmp_path / "j.sqlite", every_seconds=0.1, deidentify=True)
     series(tmp_path / "in", "1.2.79", patient="GRETEL")
     write(tmp_path / "in" / "screen.dcm", StudyInstanceUID="1.2.79", BurnedInAnnotation="YES")
-    planned = plan(deployed, [str(tmp_path / "in")], options=options, watcher=Lines(silent))
+    write(tmp_path / "in" / "gone.dcm", StudyInstanceUID="1.2.79")
+
+    read_now: list[int] = []
+
+    class Reading(Lines):
+        def read(self, files: int, bytes_: int) -> None:
+            # A plan reads headers a second time, and one of the files is gone by then.
+            read_now.append(files)
+            if len(read_now) == 4:
+                (tmp_path / "in" / "gone.dcm").unlink()
+
+    planned = plan(deployed, [str(tmp_path / "in")], options=options, watcher=Reading(silent))
     assert (planned.to_import, len(planned.quarantined)) == (2, 1)
+    assert [one.kind for one in planned.failed] == ["Unreadable"]
     report = ingest(deployed, [tmp_path / "in"], options=options)
     assert not report.ok
     assert len(report.imported) == 2

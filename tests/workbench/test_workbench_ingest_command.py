@@ -103,3 +103,48 @@ def test_the_environment_file_says_whether_files_are_deidentified(tmp_path: Path
     for unclear in ('[arrival]\ndeidentify = "yes"\n', "[arrival]\n"):
         with pytest.raises(EnvironmentInvalid, match=r"arrival\.deidentify"):
             environment(unclear)
+
+
+def test_the_report_file_is_opened_before_the_ingest_and_is_its_owner_s_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path / "in", 2)
+    (tmp_path / "file").touch()
+    for nowhere in (tmp_path / "file" / "r.jsonl", tmp_path / "in"):
+        refused = call(world, "--json", "--report", nowhere, tmp_path / "in")
+        assert (refused.exit_code, json.loads(refused.stdout)["error"]["type"]) == (1, "ReportNotWritten")
+    assert not world.imaging.imports
+    report = tmp_path / "out" / "r.jsonl"
+    report.parent.mkdir()
+    report.write_text("of yesterday")
+    with monkeypatch.context() as patched:
+        patched.setattr(world.imaging, "start_dicom_import_job", lambda **_: 1 / 0)
+        call(world, "--report", report, tmp_path / "in")
+    # An ingest without a report leaves the file as it was, and nothing beside it.
+    assert (report.read_text(), list(report.parent.iterdir())) == ("of yesterday", [report])
+    assert call(world, "--report", report, tmp_path / "in").exit_code == 0
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert json.loads(report.read_text().splitlines()[0])["imported"] == 2
+
+
+def test_a_dry_run_reports_each_file_and_refuses_values(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    study(folder, 3)
+    assert call(world, folder / "0001.dcm").exit_code == 0
+    (folder / "copy.dcm").write_bytes((folder / "0002.dcm").read_bytes())
+    (folder / "README").touch()
+    (folder / "bad.dcm").write_bytes(b"garbage")
+    assert call(world, "--dry-run", "--report", tmp_path / "r.jsonl", folder).exit_code == 1
+    totals, *lines = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert (totals["dryRun"], totals["given"], totals["failed"]) == (True, 6, 1)
+    assert {Path(one["file"]).name: one["state"] for one in lines} == {
+        "0001.dcm": "alreadyIn",
+        "0002.dcm": "wouldImport",
+        "0003.dcm": "wouldImport",
+        "copy.dcm": "duplicate",
+        "README": "skipped",
+        "bad.dcm": "failed",
+    }
+    refused = call(world, "--dry-run", "--values", folder)
+    assert refused.exit_code == 1
+    assert "--values" in refused.stderr

@@ -20,7 +20,7 @@ from real_files import FILES
 
 from arrival.importing.import_job import BYTES_PER_FILE
 from arrival.importing.pacing import StartPace
-from workbench.ingesting import run, scanning
+from workbench.ingesting import content, run, scanning
 from workbench.ingesting.found import Opener
 from workbench.ingesting.report import IngestReport
 from workbench.ingesting.run import Ingest
@@ -140,6 +140,36 @@ def test_what_may_not_be_read_is_a_failure(
     assert len(report.imported) == 1
 
 
+def test_a_listing_that_breaks_off_is_a_failure(
+    world: World, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a scratched disc: what was not listed must not seem to be nothing."""
+    study(export / "disc", 2)
+    study(export / "whole", 1, uid="1.2.4")
+    scandir = os.scandir
+
+    class Scratched:
+        def __init__(self, path: str) -> None:
+            self.entries = scandir(path)
+
+        def __enter__(self) -> Scratched:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.entries.close()
+
+        def __next__(self) -> os.DirEntry[str]:
+            raise OSError(5, "Input/output error")
+
+        def __iter__(self) -> Scratched:
+            return self
+
+    monkeypatch.setattr("os.scandir", lambda path: (Scratched if path.endswith("disc") else scandir)(path))
+    report = world.ingest(export)
+    assert kinds(report) == {"disc": "Unreadable"}
+    assert len(report.imported) == 1
+
+
 def test_pydicom_s_odd_files_are_all_accounted_for(world: World) -> None:
     names = [name for name in FILES if FILES[name].stat().st_size < 1 << 18]
     report = world.ingest(*(FILES[name] for name in names))
@@ -227,6 +257,23 @@ def test_a_dicomdir_is_checked_against_what_is_there(world: World, export: Path,
     shutil.make_archive(str(tmp_path / "cd"), "zip", export)
     zipped = world.ingest(tmp_path / "cd.zip")
     assert (len(zipped.already), [one.kind for one in zipped.failed]) == (2, ["MissingReference"])
+    # In a zip as some programs of Windows write it, with backslashes and folders of their own.
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        archive.writestr("CD\\DICOM\\", b"")
+        for file in export.rglob("*"):
+            if file.is_file():
+                archive.write(file, "CD\\" + str(file.relative_to(export)).replace("/", "\\"))
+    windows = world.ingest(tmp_path / "windows.zip")
+    assert windows.given == 4
+    assert (len(windows.already), [one.kind for one in windows.failed]) == (2, ["MissingReference"])
+    # And in S3, where the DICOMDIR alone is enough, too, and nothing else of its folder is taken.
+    for file in export.rglob("*"):
+        if file.is_file():
+            world.s3.objects[f"partner/cd/{file.relative_to(export)}"] = file.read_bytes()
+    world.s3.objects["partner/cd/other.dcm"] = b"not listed"
+    in_s3 = world.ingest("s3://partner/cd/DICOMDIR")
+    assert (len(in_s3.already), [one.kind for one in in_s3.failed]) == (2, ["MissingReference"])
+    assert in_s3.given == 4
 
 
 class Weighing(Lines):
@@ -281,14 +328,22 @@ def test_damaged_names_in_a_zip_do_not_stop_the_other_files(world: World, export
     assert kinds(report)["é.dcm"] == "BadZip"
 
 
-def test_a_member_that_is_too_large_is_not_unpacked(
+def test_what_is_too_large_is_a_failure_only_if_it_is_dicom_and_is_not_unpacked(
     world: World, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scanning, "BYTES_PER_FILE", 1 << 10)
+    monkeypatch.setattr(content, "BYTES_PER_FILE", 1 << 10)
     monkeypatch.setattr(Opener, "_unpack", lambda *_: pytest.fail("it was unpacked"))
+    dicom, film = bytes(128) + b"DICM" + bytes(1 << 11), bytes(1 << 11)
     with zipfile.ZipFile(export / "large.zip", "w") as archive:
-        archive.writestr("large.dcm", bytes(1 << 11))
-    assert kinds(world.ingest(export)) == {"large.dcm": "TooLarge"}
+        archive.writestr("zipped.dcm", dicom)
+        archive.writestr("zipped.iso", film)
+    (export / "file.dcm").write_bytes(dicom)
+    (export / "file.iso").write_bytes(film)
+    world.s3.objects |= {"partner/x/object.dcm": dicom, "partner/x/object.iso": film}
+    report = world.ingest(export, "s3://partner/x")
+    assert kinds(report) == dict.fromkeys(("zipped.dcm", "file.dcm", "object.dcm"), "TooLarge")
+    assert {Path(name).name for name in report.skipped} == {"zipped.iso", "file.iso", "object.iso"}
 
 
 def test_members_of_one_name_are_all_refused(world: World, export: Path) -> None:

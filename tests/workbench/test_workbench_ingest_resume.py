@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from ingest_world import World, fates, study, write
+from workbench_fakes import error
 
 from arrival.importing.pacing import StartPace
 from workbench.ingesting import run
@@ -108,6 +110,27 @@ def test_what_was_planned_and_is_not_given_again_is_not_sent(world: World, expor
     assert world.imported_once
 
 
+def test_what_was_sent_and_is_not_given_again_is_told_where_it_fails(
+    world: World, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ingest that sent it has made no report, so that nobody else would ever say it."""
+    study(export / "a", 1, uid="1.2.1")
+    write(export / "b" / "bad.dcm", SOPClassUID=None)
+
+    def crash(**_: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.imaging, "start_dicom_import_job", crash)
+        with pytest.raises(Crash):
+            world.ingest(export)
+    report = world.ingest(export / "a")
+    assert (len(report.imported), report.given) == (1, 1)
+    [note] = report.notes
+    assert str(export / "b" / "bad.dcm") in note
+    assert "ParseError" in note
+
+
 def test_a_file_that_changes_on_its_way_is_refused(world: World, export: Path) -> None:
     write(export / "a.dcm", SOPInstanceUID="1.2.9", PatientID="A")
 
@@ -120,6 +143,37 @@ def test_a_file_that_changes_on_its_way_is_refused(world: World, export: Path) -
     assert [one.kind for one in report.failed] == ["Changed"]
     assert not world.imaging.imports
     assert world.ingest(export).ok
+
+
+def test_an_object_that_s3_no_longer_gives_does_not_stop_the_others(
+    world: World, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved to Glacier between the reading and the copy; what was read once is not read again."""
+    study(export, 2)
+    for file in export.iterdir():
+        world.s3.objects[f"partner/x/{file.name}"] = file.read_bytes()
+    copy, get = world.s3.copy_object, world.s3.get_object
+
+    def no_copy(**request: Any) -> None:
+        if request["CopySource"]["Key"] == "x/0001.dcm":
+            raise error("InvalidObjectState")
+        copy(**request)
+
+    def no_begin(**request: Any) -> Any:
+        if request["Key"] == "x/0001.dcm" and "Range" in request:
+            raise error("InvalidObjectState")
+        return get(**request)
+
+    monkeypatch.setattr(world.s3, "copy_object", no_copy)
+    monkeypatch.setattr(world.s3, "get_object", no_begin)
+    report = world.ingest("s3://partner/x")
+    assert [one.file for one in report.imported] == ["s3://partner/x/0002.dcm"]
+    assert [one.kind for one in report.failed] == ["Unreadable"]
+    assert "InvalidObjectState" in report.failed[0].reason
+    # A refusal of the inbox is no file's fault, and ends the ingest.
+    monkeypatch.setattr(world.s3, "get_object", get)
+    with pytest.raises(ClientError):
+        world.ingest("s3://partner/x")
 
 
 def test_a_late_manifest_is_waited_for(world: World, export: Path) -> None:

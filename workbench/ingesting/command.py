@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.command_line import Env, Json, deployment_of, reporting
+from workbench.errors import WorkbenchError
 from workbench.ingesting.bars import Bars
 from workbench.ingesting.dry_run import plan
 from workbench.ingesting.options import JOBS_AT_ONCE, Options
 from workbench.ingesting.report import IngestReport
+from workbench.ingesting.report_file import report_file, write_report
 from workbench.ingesting.run import run_ingest
 from workbench.ingesting.watching import Lines, Watcher
 from workbench.output import Output
@@ -46,7 +47,7 @@ def ingest_command(
         Path | None, typer.Option(help="Journal of what has been done; build/ingest/DATASTORE.sqlite.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write what became of every file there, as JSON lines.")
+        Path | None, typer.Option("--report", help="Write what became, or would become, of every file there.")
     ] = None,
     values: Annotated[
         bool, typer.Option("--values", help="Show patients' data where attributes conflict.")
@@ -58,18 +59,30 @@ def ingest_command(
     """
     output = Output(as_json)
     options = Options(journal=journal, deidentify=deidentify, replace=replace, again=again, jobs_at_once=jobs)
-    with reporting(output), _watching(output) as watcher:
+    with reporting(output), ExitStack() as stack:
+        if dry_run and values:
+            raise WorkbenchError(
+                "--values shows in what image sets contradict their study, and a dry run makes none.",
+                advice="Leave out --values, or --dry-run.",
+            )
+        # Before anything is done: an ingest of hours shall not end with a report that has no place.
+        write = stack.enter_context(report_file(report)) if report is not None else None
+        watcher = stack.enter_context(_watching(output))
         try:
             if dry_run:
-                planned = plan(deployment_of(env), paths, options=options, watcher=watcher)
+                planned = plan(deployment_of(env), paths, options=options, watcher=watcher, write=write)
                 ok, document, lines = planned.ok, planned.to_json(), planned.lines()
             else:
                 done = run_ingest(deployment_of(env), paths, options=options, watcher=watcher, values=values)
-                if report is not None:
-                    write_report(done, report)
+                if write is not None:
+                    write_report(done, write)
                 ok, document, lines = done.ok, done.to_json(), report_lines(done)
         except KeyboardInterrupt:
-            output.errors.print("Stopped. What is done is in the journal: the same command goes on.")
+            output.errors.print(
+                "Stopped; nothing was changed."
+                if dry_run
+                else "Stopped. What is done is in the journal: the same command goes on."
+            )
             raise
     output.result(document, lines)
     if not ok:
@@ -100,53 +113,15 @@ def report_lines(report: IngestReport) -> list[str]:
         conflict = why.get(one.image_set_id)
         if conflict is not None and conflict.attributes:
             primary += f" in {', '.join(conflict.attributes)}"
+        elif conflict is not None and conflict.unknown:
+            primary += f"; in what, could not be looked up: {conflict.unknown}"
         lines.append(f"  {one.image_set_id} version {one.version_id}, {one.instances} instances{primary}")
         if conflict is not None:
             lines += [f"    {key}: {here!r}, not {there!r}" for key, (here, there) in conflict.values.items()]
+    lines += [f"note: {one}" for one in report.notes]
     lines += [f"warning {one.code}: {one.file}: {one.message}" for one in report.warnings]
     lines += [f"duplicate: {one.file} is the same as {one.same_as}" for one in report.duplicates]
     lines += [f"not DICOM, skipped: {one}" for one in report.skipped]
     lines += [f"QUARANTINED {one.file}: {one.reason}" for one in report.quarantined]
     lines += [f"FAILED {one.file}: {one.kind}: {one.reason}" for one in report.failed]
     return lines
-
-
-def write_report(report: IngestReport, path: Path) -> None:
-    """JSON lines: the totals, then one line a file. It names files as they were given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-
-        def write(**line: object) -> None:
-            file.write(json.dumps(line) + "\n")
-
-        write(
-            ok=report.ok,
-            datastoreId=report.datastore_id,
-            jobs=list(report.jobs),
-            deidentified=report.deidentified,
-            given=report.given,
-            imported=len(report.imported),
-            alreadyIn=len(report.already),
-            duplicates=len(report.duplicates),
-            failed=len(report.failed),
-            quarantined=len(report.quarantined),
-            skipped=len(report.skipped),
-        )
-        for state, files in (("imported", report.imported), ("alreadyIn", report.already)):
-            for one in files:
-                write(
-                    file=one.file,
-                    state=state,
-                    imageSetId=one.image_set_id,
-                    versionId=str(one.version_id),
-                    isPrimary=one.is_primary,
-                )
-        for same in report.duplicates:
-            write(file=same.file, state="duplicate", sameAs=same.same_as)
-        for state, refused in (("failed", report.failed), ("quarantined", report.quarantined)):
-            for bad in refused:
-                write(file=bad.file, state=state, kind=bad.kind, reason=bad.reason)
-        for name in report.skipped:
-            write(file=name, state="skipped")
-        for remark in report.warnings:
-            write(file=remark.file, state="warning", code=remark.code, message=remark.message)

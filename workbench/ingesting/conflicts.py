@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from healthimaging.errors import HealthImagingError
 from healthimaging.image_set import ImageSet
 from healthimaging.image_set_search import find_image_sets
@@ -25,14 +27,26 @@ def conflicts(
     """Compare each of `image_sets`, which are not primary, with the primary ones of its study and its series.
 
     With `values` the two values are given, too: patients' data, for the screen of the person who asked.
-    An image set that cannot be read is left out of what is named, and nothing else fails for it.
+    An image set that cannot be read has the reason instead of attributes (`Conflict.unknown`), and nothing
+    else fails for it: everything is in by now, and the report of that must come out. Where the service as a
+    whole does not answer, the others are not tried.
     """
+    ended = ""
     for id in image_sets:
-        try:
-            yield _conflict(medical_imaging, datastore_id, id, values=values)
-        except HealthImagingError:
-            # It is in the list of image sets that are not primary; why, cannot be said.
-            yield Conflict(image_set_id=id, attributes=(), values={})
+        unknown = ended
+        if not unknown:
+            try:
+                yield _conflict(medical_imaging, datastore_id, id, values=values)
+                continue
+            except HealthImagingError as error:
+                unknown = type(error).__name__
+            except ClientError as error:
+                unknown = ended = str(error.response["Error"].get("Code", "ClientError"))
+            except BotoCoreError as error:
+                unknown = ended = type(error).__name__
+            except Exception as error:  # noqa: BLE001 - metadata of any shape: it must not cost the report
+                unknown = type(error).__name__
+        yield Conflict(image_set_id=id, attributes=(), values={}, unknown=unknown)
 
 
 def _conflict(medical_imaging: Any, datastore_id: str, id: str, *, values: bool) -> Conflict:

@@ -21,6 +21,8 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from arrival.importing.import_job import BYTES_PER_FILE
 
 PREAMBLE = 128
+BEGIN = PREAMBLE + 4
+"""Bytes that tell whether a file is DICOM."""
 IMAGE_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".dic", ".ima"})
 """Suffixes under which PACS and viewers write images; a UID as the name ends in a number, see NUMBER."""
 NUMBER = re.compile(r"\.\d+$")
@@ -71,18 +73,19 @@ def read_content(stream: IO[bytes], *, name: str, size: int) -> Content:
     """Read identity and hash of a file.
 
     Args:
-        stream: The file at its begin, seekable.
+        stream: The file at its begin, seekable; of one beyond the quota the first `BEGIN` bytes are enough.
         name: Its name, by which a file without the DICM prefix is judged.
         size: In bytes.
 
     Raises:
         OSError: It cannot be read.
     """
-    if size > BYTES_PER_FILE:
-        return too_large(size)
     start = stream.read(_AT_ONCE + 1)
-    if start[PREAMBLE : PREAMBLE + 4] != b"DICM":
+    if start[PREAMBLE:BEGIN] != b"DICM":
         return _without_prefix(name, empty=not start)
+    if size > BYTES_PER_FILE:
+        # Only what is DICOM has a quota: the disk image or film that lies beside a study is no failure.
+        return Refused(kind="TooLarge", reason=f"{size} bytes; HealthImaging takes files up to 4 GB")
     whole = len(start) <= _AT_ONCE
     try:
         header = pydicom.dcmread(
@@ -103,11 +106,6 @@ def read_content(stream: IO[bytes], *, name: str, size: int) -> Content:
         return Refused(kind="NoSopInstanceUid", reason="its SOP Instance UID is longer than 64 characters")
     digest = hashlib.sha256(start) if whole else hashlib.file_digest(_from_begin(stream), "sha256")
     return Instance(sop_instance_uid=uid, study_instance_uid=study, sha256=digest.hexdigest())
-
-
-def too_large(size: int) -> Refused:
-    """Of a file beyond the service's quota."""
-    return Refused(kind="TooLarge", reason=f"{size} bytes; HealthImaging takes files up to 4 GB")
 
 
 def _without_prefix(name: str, *, empty: bool) -> Content:

@@ -42,9 +42,12 @@ def _components(value: object) -> list[str]:
 def _reference(found: Found, parts: list[str]) -> Reference:
     # Components are names and no steps: "..", a slash or a backslash would lead out of the file set.
     safe = [part.replace("/", "_").replace("\\", "_") for part in parts if part not in (".", "..")]
-    name = posixpath.join(posixpath.dirname(found.name), *safe)
+    shown = found.name.replace("\\", "/") if found.place == "zip" else found.name
+    name = posixpath.join(posixpath.dirname(shown), *safe)
     if found.place == "zip":
-        return "zip", found.stored_path, posixpath.join(posixpath.dirname(found.member), *safe), name
+        # Of a zip with backslashes, too: `Scanner` looks for members of either spelling.
+        folder = posixpath.dirname(found.member.replace("\\", "/"))
+        return "zip", found.stored_path, posixpath.join(folder, *safe), name
     if found.place == "s3":
         path = posixpath.join(posixpath.dirname(found.path), *safe)
         return "s3", path, "", path

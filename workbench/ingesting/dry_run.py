@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from arrival.importing.job_output import FailedFile
 from workbench.deployment import Deployment
+from workbench.ingesting.fate import CHANGED, NOT_THE_SAME, Fate, no_longer_readable
 from workbench.ingesting.found import Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.options import Options
 from workbench.ingesting.report import FilesUnaccounted, counts
+from workbench.ingesting.report_file import WriteLine
 from workbench.ingesting.run import Ingest
 from workbench.ingesting.watching import Watcher
 
 if TYPE_CHECKING:
     from workbench.ingesting.deidentifying import Deidentifying
+
+_PAGE = 500
+_STATES = {"sent": "wouldImport", "already": "alreadyIn", "waiting": "underWay", "blocked": "underWay"}
+"""States of a plan as its report names them; the others have the same name in both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +83,18 @@ class Plan:
         ]
 
 
-def plan(deployment: Deployment, given: Iterable[str], *, options: Options, watcher: Watcher) -> Plan:
+def plan(
+    deployment: Deployment,
+    given: Iterable[str],
+    *,
+    options: Options,
+    watcher: Watcher,
+    write: WriteLine | None = None,
+) -> Plan:
     """What `run_ingest` would do with the same arguments; nothing in the account or on disk is changed.
 
-    Quarantine is judged by headers alone: pixel data is not read.
+    Quarantine is judged by headers alone: pixel data is not read. `write` gets the totals, then one line a
+    file.
     """
     ingest = Ingest(deployment, options, watcher)
     with ingest.scratch() as journal:
@@ -93,20 +110,58 @@ def plan(deployment: Deployment, given: Iterable[str], *, options: Options, watc
                 f"{files} files were given, and the plan accounts for {made.given}.",
                 advice="This is a defect; nothing was changed.",
             )
+        if write is not None:
+            _write(journal, run, made, write)
         journal.end_run(run)
     return made
 
 
 def _judge(journal: Journal, run: str, opener: Opener, deidentifying: Deidentifying) -> None:
-    for row in journal.all("SELECT * FROM given WHERE run = ? AND state = 'sent' ORDER BY number", run):
-        etag = row["stamp"] if row["place"] == "s3" else ""
+    number = 0
+    # Page by page: a cursor would see the rows that the loop changes.
+    while rows := journal.all(
+        "SELECT * FROM given WHERE run = ? AND state = 'sent' AND number > ? ORDER BY number LIMIT ?",
+        *(run, number, _PAGE),
+    ):
+        for row in rows:
+            fate = _fate(row, opener, deidentifying)
+            if fate is not None:
+                journal.execute(
+                    "UPDATE given SET state = ?, kind = ?, reason = ? WHERE run = ? AND number = ?",
+                    *(fate.state, fate.kind, fate.reason, run, row["number"]),
+                )
+        number = rows[-1]["number"]
+
+
+def _fate(row: Any, opener: Opener, deidentifying: Deidentifying) -> Fate | None:
+    """What would keep a file from going up; also one that was readable a moment ago may be no more."""
+    etag = row["stamp"] if row["place"] == "s3" else ""
+    try:
         with opener.open(row["place"], row["path"], row["member"], etag=etag) as stream:
-            fate = deidentifying.judge(stream)
-        if fate is not None:
-            journal.execute(
-                "UPDATE given SET state = ?, kind = ?, reason = ? WHERE run = ? AND number = ?",
-                *(fate.state, fate.kind, fate.reason, run, row["number"]),
-            )
+            return deidentifying.judge(stream)
+    except (OSError, zipfile.BadZipFile) as error:
+        return no_longer_readable(type(error).__name__)
+    except ClientError as error:
+        code = str(error.response["Error"].get("Code"))
+        return CHANGED if code in NOT_THE_SAME else no_longer_readable(code)
+
+
+def _write(journal: Journal, run: str, made: Plan, write: WriteLine) -> None:
+    totals = made.to_json()
+    for key in ("failed", "quarantined", "skipped"):
+        totals[key] = len(totals[key])
+    write(totals)
+    # Nothing changes the rows any more.
+    for row in journal.each("SELECT * FROM given WHERE run = ? ORDER BY number", run):
+        state = _STATES.get(row["state"], row["state"])
+        line: dict[str, object] = {"file": row["name"], "state": state}
+        if state == "duplicate":
+            line["sameAs"] = row["reason"]
+        elif state in ("failed", "quarantined"):
+            line |= {"kind": row["kind"], "reason": row["reason"]}
+        elif state == "alreadyIn":
+            line |= {"imageSetId": row["image_set_id"], "versionId": str(row["version_id"])}
+        write(line)
 
 
 def _plan(journal: Journal, run: str, ingest: Ingest) -> Plan:

@@ -18,3 +18,11 @@ UPLOADED = Fate(state="uploaded")
 CHANGED = Fate(
     state="failed", kind="Changed", reason="the file changed while it was ingested: ingest it again"
 )
+
+NOT_THE_SAME = frozenset({"BadDigest", "InvalidDigest", "PreconditionFailed", "NoSuchKey", "404"})
+"""Codes of S3 that say that a file is no longer what was planned."""
+
+
+def no_longer_readable(error: str) -> Fate:
+    """Of a file that was read before; `error` is the name of an exception or a code of S3."""
+    return Fate(state="failed", kind="Unreadable", reason=f"it can no longer be read ({error})")

@@ -63,6 +63,11 @@ def storable(path: str) -> str | bytes:
     return path
 
 
+def shown(path: str | bytes) -> str:
+    r"""The path as it can be printed: bytes that are no UTF-8, as old archives have them, become \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 class Opener:
     """Opens what was found; safe for several threads.
 
@@ -99,6 +104,24 @@ class Opener:
             spool.seek(0)
             yield cast(BinaryIO, spool)
 
+    def begin(self, place: Place, path: str | bytes, member: str, length: int, *, etag: str = "") -> bytes:
+        """The first `length` bytes, or all where there are fewer; nothing else is unpacked or fetched.
+
+        Raises:
+            OSError, zipfile.BadZipFile, ClientError: As `open`.
+        """
+        path = os.fsdecode(path)
+        if place == "file":
+            with open(path, "rb") as file:
+                return file.read(length)
+        if place == "zip":
+            with _damage(), self._zip(path).open(member) as source:
+                return source.read(length)
+        bucket, key = split_s3_uri(path)
+        condition = {"IfMatch": etag} if etag else {}
+        answer = self._s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{length - 1}", **condition)
+        return bytes(answer["Body"].read())
+
     def close(self) -> None:
         """Close the zip files."""
         with self._lock:
@@ -106,16 +129,8 @@ class Opener:
                 self._zips.popitem()[1].close()
 
     def _unpack(self, path: str, member: str, target: Any) -> None:
-        try:
-            with self._zip(path).open(member) as source:
-                _copy(source, target)
-        except (
-            *(zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError),
-            *(ValueError, IndexError),
-        ) as error:
-            # What zipfile and the codecs raise on damage (in a name: UnicodeDecodeError, a ValueError), on
-            # unknown compressions, and for missing members.
-            raise zipfile.BadZipFile(type(error).__name__) from error
+        with _damage(), self._zip(path).open(member) as source:
+            _copy(source, target)
 
     def _zip(self, path: str) -> zipfile.ZipFile:
         with self._lock:
@@ -127,6 +142,20 @@ class Opener:
                 while len(self._zips) > _OPEN_ZIPS:
                     self._zips.popitem(last=False)
             return self._zips[path]
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What zipfile and the codecs raise on damage (in a name: UnicodeDecodeError, a ValueError), on unknown
+    compressions, and for missing members, as BadZipFile.
+    """
+    try:
+        yield
+    except (
+        *(zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, KeyError),
+        *(ValueError, IndexError),
+    ) as error:
+        raise zipfile.BadZipFile(type(error).__name__) from error
 
 
 def _copy(source: IO[bytes], target: Any) -> None:

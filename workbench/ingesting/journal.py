@@ -18,7 +18,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE run (id TEXT PRIMARY KEY, started REAL NOT NULL);
@@ -71,28 +71,47 @@ CREATE TABLE warning (
     chunk TEXT NOT NULL, number INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL
 );
 CREATE INDEX warning_chunk ON warning (chunk);
--- What the datastore holds, as ledgers in S3 say it; `at` is when S3 took the ledger.
-CREATE TABLE ledger (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    instance TEXT NOT NULL, job TEXT NOT NULL, content TEXT NOT NULL, at REAL NOT NULL,
-    image_set_id TEXT NOT NULL, version_id INTEGER NOT NULL, is_primary INTEGER NOT NULL,
-    UNIQUE (instance, job)
-);
-CREATE INDEX ledger_image_set ON ledger (image_set_id);
-CREATE TABLE merged (key TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Chunks that need more work, and the files that they claim.
 CREATE VIEW open_chunk AS SELECT * FROM chunk WHERE state NOT IN ('done', 'failed');
 CREATE VIEW claimed AS
     SELECT f.instance, f.content, f.chunk FROM chunk_file f JOIN open_chunk c ON c.id = f.chunk
     WHERE f.state <> 'failed';
--- The newest entry of an instance is what the datastore holds.
-CREATE VIEW held AS SELECT * FROM ledger l WHERE NOT EXISTS (
-    SELECT 1 FROM ledger n WHERE n.instance = l.instance AND (n.at, n.sequence) > (l.at, l.sequence));
 -- Chunks without work and without a run that tells of them: history, which the ledgers keep.
 CREATE VIEW past_chunk AS SELECT id FROM chunk WHERE state IN ('done', 'failed')
     AND run NOT IN (SELECT id FROM run) AND id NOT IN (SELECT chunk FROM given WHERE state = 'waiting');
 """
 
+_LEDGERS = """
+-- What the datastore holds, as ledgers in S3 say it; `at` is when S3 took the ledger, `version_id` what the
+-- job made of the image set, `newest_version_id` what it has become since.
+CREATE TABLE ledger (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    instance TEXT NOT NULL, job TEXT NOT NULL, content TEXT NOT NULL, at REAL NOT NULL,
+    image_set_id TEXT NOT NULL, version_id INTEGER NOT NULL, newest_version_id INTEGER NOT NULL,
+    is_primary INTEGER NOT NULL,
+    UNIQUE (instance, job)
+);
+CREATE INDEX ledger_image_set ON ledger (image_set_id);
+CREATE TABLE merged (key TEXT PRIMARY KEY) WITHOUT ROWID;
+-- The entry of each instance that says what the datastore holds; `workbench.ingesting.ledger` has the rule.
+CREATE VIEW held AS
+    SELECT l.instance, l.content, l.image_set_id, l.newest_version_id AS version_id, l.is_primary
+    FROM ledger l WHERE NOT EXISTS (SELECT 1 FROM ledger n WHERE n.instance = l.instance AND (
+        (n.image_set_id = l.image_set_id
+            AND (n.version_id, n.at, n.sequence) > (l.version_id, l.at, l.sequence))
+        OR (n.image_set_id <> l.image_set_id AND (n.at, n.sequence) > (
+            SELECT m.at, m.sequence FROM ledger m WHERE m.instance = l.instance
+            AND m.image_set_id = l.image_set_id ORDER BY m.at DESC, m.sequence DESC LIMIT 1))));
+"""
+_FORGET_LEDGERS = """
+DROP VIEW held;
+DROP TABLE ledger;
+DROP TABLE merged;
+"""
+"""Of version 1, which kept no versions of their own: what ledgers say is read again from S3."""
+
+_STEPS = {0: _SCHEMA + _LEDGERS, 1: _FORGET_LEDGERS + _LEDGERS}
+"""What makes a journal of this version of an empty file, and of one of an earlier version."""
 _BUSY_SECONDS = 60.0
 
 
@@ -125,8 +144,8 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = NORMAL")
             with self.transaction():
                 (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";\n"):
+                if version in _STEPS:
+                    for statement in _STEPS[version].split(";\n"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.DatabaseError as error:
@@ -135,7 +154,7 @@ class Journal:
                 f"{path} is not a journal of ingests: {error}.",
                 advice="Name another with --journal. What the archive holds is in the ledgers in S3, too.",
             ) from error
-        if version not in (0, VERSION):
+        if version not in (*_STEPS, VERSION):
             self._connection.close()
             raise WorkbenchError(
                 f"{path} is a journal of version {version}, and this program writes version {VERSION}.",

@@ -3,6 +3,11 @@
 `ledger/<datastore>/<job>.ndjson` in the import bucket, one line an imported instance. It is written after the
 job's manifest was read and never changed. De-identified instances stand in it under keyed hashes of their
 original UID and content: no ledger leads from one to the other without the key.
+
+Where several ledgers name one instance, one of them says what the datastore holds (`held` in the journal): of
+those that name the same image set, the one with the highest version, since HealthImaging counts versions as
+it imports, and ledgers may be written in another order. Of several image sets, the one whose newest ledger S3
+took last: nothing else orders them.
 """
 
 from __future__ import annotations
@@ -66,7 +71,8 @@ def _merge(s3: Any, archive: Archive, journal: Journal, key: str, at: float) -> 
         rows = [
             (
                 *(entry["instance"], job, entry["content"], at),
-                *(entry["imageSetId"], int(entry["versionId"]), bool(entry["isPrimary"])),
+                *(entry["imageSetId"], int(entry["versionId"]), int(entry["versionId"])),
+                bool(entry["isPrimary"]),
             )
             for entry in map(json.loads, body.splitlines())
         ]
@@ -79,7 +85,7 @@ def _merge(s3: Any, archive: Archive, journal: Journal, key: str, at: float) -> 
         for start in range(0, len(rows), _BATCH):
             journal.many(
                 "INSERT OR IGNORE INTO ledger (instance, job, content, at, image_set_id, version_id,"
-                " is_primary) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " newest_version_id, is_primary) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 rows[start : start + _BATCH],
             )
         journal.execute("INSERT OR IGNORE INTO merged VALUES (?)", key)

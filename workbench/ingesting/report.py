@@ -8,6 +8,7 @@ from typing import Any
 
 from arrival.importing.job_output import FailedFile, FileWarning, ImportedFile
 from workbench.errors import WorkbenchError
+from workbench.ingesting.found import shown
 from workbench.ingesting.journal import Journal
 
 ENDS = ("imported", "already", "duplicate", "failed", "quarantined", "skipped")
@@ -45,6 +46,8 @@ class Conflict:
     """Keywords; empty where nothing differs now."""
     values: Mapping[str, tuple[str, str]]
     """By keyword: here, and in the study. Patients' data: empty unless asked for."""
+    unknown: str = ""
+    """Why it could not be looked up; empty where it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,10 @@ class IngestReport:
     """Files that de-identification does not let go; they were not uploaded."""
     conflicts: tuple[Conflict, ...] = ()
     deidentified: bool = False
+    notes: tuple[str, ...] = ()
+    """What is to be known beside the files: what could not be looked up, and files that were not given now
+    and failed, since an ingest that was broken off had sent them.
+    """
 
     @property
     def ok(self) -> bool:
@@ -136,6 +143,7 @@ class IngestReport:
                 {
                     "imageSetId": one.image_set_id,
                     "attributes": list(one.attributes),
+                    **({"unknown": one.unknown} if one.unknown else {}),
                     **(
                         {"values": {key: list(both) for key, both in one.values.items()}}
                         if one.values
@@ -150,6 +158,7 @@ class IngestReport:
             "warnings": [
                 {"file": one.file, "code": one.code, "message": one.message} for one in self.warnings
             ],
+            "notes": list(self.notes),
         }
 
 
@@ -216,7 +225,27 @@ def report_of(
         ),
         quarantined=refused("quarantined"),
         deidentified=deidentified,
+        notes=_not_given(journal, run),
     )
+
+
+def _not_given(journal: Journal, run: str) -> tuple[str, ...]:
+    """Files that this run finished for one that was broken off, was not given, and that are not in.
+
+    Nobody else would ever tell: the run that sent them has made no report.
+    """
+    rows = journal.all(
+        "SELECT f.path, f.member, f.kind, f.reason FROM chunk_file f JOIN chunk c ON c.id = f.chunk"
+        " WHERE c.run = ? AND f.state <> 'imported' AND NOT EXISTS (SELECT 1 FROM given g"
+        " WHERE g.run = c.run AND g.chunk = f.chunk AND g.instance = f.instance) ORDER BY c.number, f.number",
+        run,
+    )
+    notes = []
+    for row in rows:
+        name = "/".join(filter(None, (shown(row["path"]), row["member"])))
+        why = ": ".join(filter(None, (row["kind"] or "its job has not ended", row["reason"])))
+        notes.append(f"an ingest that was broken off had sent {name}, and it is not in: {why}")
+    return tuple(notes)
 
 
 def _warnings(journal: Journal, run: str, known: int) -> tuple[FileWarning, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.errors import ArrivalError
 from arrival.importing.import_job import Archive
@@ -299,8 +299,7 @@ def run_ingest(
         except BaseException:
             ingest.stop()
             raise
-        # What others brought in meanwhile, perhaps of the same instances.
-        merge_ledgers(ingest.s3, ingest.archive, journal)
+        unknown = _what_others_did(ingest, journal)
         report = report_of(
             journal,
             run,
@@ -309,8 +308,23 @@ def run_ingest(
             datastore_id=ingest.archive.datastore_id,
             deidentified=ingest.deidentifying is not None,
         )
+        report = _explained(ingest, report, values=values)
         journal.end_run(run)
-    return _explained(ingest, report, values=values)
+    return replace(report, notes=report.notes + unknown)
+
+
+def _what_others_did(ingest: Ingest, journal: Journal) -> tuple[str, ...]:
+    """Ledgers that came meanwhile, perhaps of the same instances; a note where they cannot be read.
+
+    Everything is in by now: that must be reported, whatever S3 says.
+    """
+    try:
+        merge_ledgers(ingest.s3, ingest.archive, journal)
+    except (ArrivalError, ClientError, BotoCoreError) as error:
+        code = error.response["Error"].get("Code") if isinstance(error, ClientError) else None
+        reason = error.message if isinstance(error, ArrivalError) else code or type(error).__name__
+        return (f"whether others imported the same instances meanwhile could not be looked up: {reason}",)
+    return ()
 
 
 def _explained(ingest: Ingest, report: IngestReport, *, values: bool) -> IngestReport:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
 from pathlib import PurePosixPath
 
 from botocore.exceptions import ClientError
 
 from arrival.importing.import_job import BYTES_PER_FILE
 from workbench.ingesting.content import (
+    BEGIN,
     Content,
     Index,
     Instance,
     NotDicom,
     Refused,
     read_content,
-    too_large,
 )
 from workbench.ingesting.directory_file import references
 from workbench.ingesting.found import Found, Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.options import READING_THREADS
-from workbench.ingesting.walking import walk
+from workbench.ingesting.walking import objects_below, walk
 from workbench.ingesting.watching import Watcher
 
 Identify = Callable[[Instance], tuple[str, str]]
@@ -35,6 +37,15 @@ Identify = Callable[[Instance], tuple[str, str]]
 _BATCH = 200
 _WINDOW = 64
 """Files that are being read or wait to be written down; what bounds the memory."""
+
+
+_MISSING = (
+    "SELECT * FROM reference r WHERE run = ? AND NOT EXISTS"
+    " (SELECT 1 FROM given g WHERE g.run = r.run AND lower(g.path) = lower(r.path)"
+    # Some zips of Windows have backslashes in the names of members.
+    " AND lower(g.member) IN (lower(r.member), lower(replace(r.member, '/', char(92)))))"
+)
+"""What a run's DICOMDIRs name and it was not given."""
 
 
 class Scanner:
@@ -68,6 +79,8 @@ class Scanner:
         self._seen: list[tuple[str | bytes, ...]] = []
         self._number = self._given = 0
         self._references = False
+        self._folders: set[str] = set()
+        """Of DICOMDIRs in S3."""
 
     def scan(self, given: Iterable[str]) -> int:
         """Read all of it; the number of files that were given, each counted once."""
@@ -75,6 +88,7 @@ class Scanner:
             # pydicom warns of odd values, and quotes them. What is odd is the import's to judge.
             warnings.simplefilter("ignore")
             self._read(one for path in given for one in walk(path, s3=self._s3))
+            self._read(self._in_s3())
             self._read(self._missing())
         return self._given
 
@@ -111,11 +125,12 @@ class Scanner:
             return Instance(
                 sop_instance_uid=known["uid"], study_instance_uid=known["study"], sha256=known["sha256"]
             )
-        if one.size > BYTES_PER_FILE:
-            # Before it is opened: what a zip or S3 holds is unpacked or fetched whole.
-            return too_large(one.size)
         etag = one.stamp if one.place == "s3" else ""
         try:
+            if one.size > BYTES_PER_FILE:
+                # Not opened: what a zip or S3 holds would be unpacked or fetched whole.
+                begin = self._opener.begin(one.place, one.stored_path, one.member, BEGIN, etag=etag)
+                return read_content(BytesIO(begin), name=one.file_name, size=one.size)
             with self._opener.open(one.place, one.path, one.member, etag=etag) as stream:
                 content = read_content(stream, name=one.file_name, size=one.size)
                 if isinstance(content, Index):
@@ -128,6 +143,8 @@ class Scanner:
                         [(self._run, *reference) for reference in listed],
                     )
                     self._references = True
+                    if one.place == "s3":
+                        self._folders.add(f"{posixpath.dirname(one.path)}/")
                 return content
         except OSError as error:
             return Refused(kind="Unreadable", reason=error.strerror or type(error).__name__)
@@ -182,16 +199,29 @@ class Scanner:
             self._rows.clear()
             self._seen.clear()
 
+    def _in_s3(self) -> Iterator[Found]:
+        """Objects that DICOMDIRs in S3 name and nobody gave, in whatever case their keys are written.
+
+        One listing of each DICOMDIR's folder: a question for each file of it would take hours.
+        """
+        for folder in sorted(self._folders):
+            if self._journal.one(f"{_MISSING} AND r.place = 's3' LIMIT 1", self._run) is None:
+                return
+            for one in objects_below(folder, s3=self._s3):
+                below = one.path.removeprefix(folder)
+                named = self._journal.one(
+                    # All spellings that occur, and not lower(r.path), for which there is no index.
+                    f"{_MISSING} AND r.place = 's3' AND r.path IN (?, ?, ?) LIMIT 1",
+                    *(self._run, one.path, folder + below.upper(), folder + below.lower()),
+                )
+                if named is not None:
+                    yield one
+
     def _missing(self) -> Iterator[Found]:
         """What DICOMDIRs name and nobody gave: read where it is there, else a failure."""
         if not self._references:
             return
-        query = (
-            "SELECT * FROM reference r WHERE run = ? AND NOT EXISTS"
-            " (SELECT 1 FROM given g WHERE g.run = r.run AND lower(g.path) = lower(r.path)"
-            " AND lower(g.member) = lower(r.member))"
-        )
-        for row in self._journal.all(query, self._run):
+        for row in self._journal.all(_MISSING, self._run):
             named = os.fsdecode(row["path"])
             path = _on_disk(named) if row["place"] == "file" else None
             if path is not None:

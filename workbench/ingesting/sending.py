@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from arrival.importing.import_job import Archive
 from arrival.s3_uri import split_s3_uri
-from workbench.ingesting.fate import CHANGED, UPLOADED, Fate
+from workbench.ingesting.fate import CHANGED, NOT_THE_SAME, UPLOADED, Fate, no_longer_readable
 from workbench.ingesting.found import Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.watching import Watcher
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 256 << 20
 """A larger file is de-identified in memory one at a time, whatever the number of threads."""
-_NOT_THE_SAME = frozenset({"BadDigest", "InvalidDigest", "PreconditionFailed", "NoSuchKey", "404"})
 
 
 class Sender:
@@ -111,13 +110,28 @@ class Sender:
                         return self._deidentified(key, stream, row, self.deidentifying, records)
                 return self._deidentified(key, stream, row, self.deidentifying, records)
         except (OSError, zipfile.BadZipFile) as error:
-            return Fate(
-                state="failed", kind="Unreadable", reason=f"it can no longer be read ({type(error).__name__})"
-            )
+            return no_longer_readable(type(error).__name__)
         except ClientError as error:
-            if error.response["Error"].get("Code") in _NOT_THE_SAME:
+            if error.response["Error"].get("Code") in NOT_THE_SAME:
                 return CHANGED
+            refusal = self._refusal_of_source(row)
+            if refusal is not None:
+                return no_longer_readable(refusal)
             raise
+
+    def _refusal_of_source(self, row: Any) -> str | None:
+        """Why S3 no longer gives an object, as one that was moved to Glacier since; None if it does.
+
+        A copy does not say which side was refused. The inbox's refusal ends the ingest; one object's must
+        not, or it would end every later one, too.
+        """
+        if row["place"] != "s3":
+            return None
+        try:
+            self.opener.begin("s3", row["path"], "", 1, etag=row["stamp"])
+        except ClientError as error:
+            return str(error.response["Error"].get("Code"))
+        return None
 
     def _put(self, key: str, stream: BinaryIO, *, sha256: str) -> Fate:
         """S3 compares what arrives with the hash that was planned, and refuses anything else."""

@@ -13,7 +13,7 @@ from typing import Any
 from arrival.s3_uri import split_s3_uri
 from workbench.errors import WorkbenchError
 from workbench.ingesting.content import NotDicom, Refused
-from workbench.ingesting.found import Found
+from workbench.ingesting.found import Found, shown
 
 MEMBERS_PER_ZIP = 200_000
 """The directory of a zip is read into memory: about 1 KB a member."""
@@ -61,7 +61,15 @@ def _folder(top: Path) -> Iterator[Found]:
             yield _unreadable(folder, error)
             continue
         with entries:
-            for entry in entries:
+            while True:
+                try:
+                    entry = next(entries, None)
+                except OSError as error:
+                    # A scratched disc or a network drive: what was not listed must not seem to be nothing.
+                    yield _unreadable(folder, error)
+                    break
+                if entry is None:
+                    break
                 # A link to nowhere or in a circle is no folder; it is reported as a file.
                 if _is_folder(entry):
                     waiting.append(entry.path)
@@ -88,30 +96,30 @@ def _file(path: str, *, real: str | None = None) -> Iterator[Found]:
     if not stat.S_ISREG(status.st_mode):
         # A pipe or a device: reading it might never end.
         reason = NotDicom(reason="not a regular file")
-        yield Found(place="file", path=real or os.path.realpath(path), name=_shown(path), problem=reason)
+        yield Found(place="file", path=real or os.path.realpath(path), name=shown(path), problem=reason)
         return
     stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
     real = real or os.path.realpath(path)
     if path.lower().endswith(".zip"):
         yield from _members(path, real, stamp)
         return
-    yield Found(place="file", path=real, name=_shown(path), size=status.st_size, stamp=stamp)
+    yield Found(place="file", path=real, name=shown(path), size=status.st_size, stamp=stamp)
 
 
 def _unreadable(path: str, error: OSError) -> Found:
     reason = Refused(kind="Unreadable", reason=error.strerror or type(error).__name__)
     # Absolute, but not resolved: this may be a link that cannot be.
-    return Found(place="file", path=os.path.abspath(path), name=_shown(path), problem=reason)
+    return Found(place="file", path=os.path.abspath(path), name=shown(path), problem=reason)
 
 
-def _shown(path: str) -> str:
-    r"""The name as it can be printed: bytes that are no UTF-8, as old archives have them, become \xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _is_folder_member(one: zipfile.ZipInfo) -> bool:
+    r"""Some programs of Windows write "\" between folders, against APPNOTE 4.4.17.1, and "DICOM\" for one."""
+    return one.filename.endswith("/") or (one.filename.endswith("\\") and not one.file_size)
 
 
 def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
     def refused(kind: str, reason: str, member: str = "") -> Found:
-        name = f"{_shown(path)}/{member}" if member else _shown(path)
+        name = f"{shown(path)}/{member}" if member else shown(path)
         return Found(
             place="zip", path=real, member=member, name=name, problem=Refused(kind=kind, reason=reason)
         )
@@ -126,7 +134,7 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
         return
     with archive:
         # is_dir() of zipfile breaks on a member without a name.
-        members = [one for one in archive.infolist() if not one.filename.endswith("/")]
+        members = [one for one in archive.infolist() if not _is_folder_member(one)]
         claimed = sum(one.file_size for one in members)
         if len(members) > MEMBERS_PER_ZIP:
             yield refused("TooManyMembers", f"{len(members)} members; the most is {MEMBERS_PER_ZIP}")
@@ -135,16 +143,16 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
         else:
             if not members:
                 reason = NotDicom(reason="an empty zip file")
-                yield Found(place="zip", path=real, name=_shown(path), problem=reason)
+                yield Found(place="zip", path=real, name=shown(path), problem=reason)
             names = Counter(one.filename for one in members)
             for number, one in enumerate(members, start=1):
                 if names[one.filename] > 1:
                     # A member is opened by its name, and which of them that is is each unpacker's choice:
                     # the content of one would pass for the other's.
-                    shown = f"{one.filename}#{number}"
-                    while shown in names:
-                        shown += "#"
-                    yield refused("RepeatedMember", "the zip has several members of this name", shown)
+                    apart = f"{one.filename}#{number}"
+                    while apart in names:
+                        apart += "#"
+                    yield refused("RepeatedMember", "the zip has several members of this name", apart)
                 elif one.flag_bits & 0x1:
                     yield refused("EncryptedZip", "the member is encrypted", one.filename)
                 elif one.filename.lower().endswith(".zip"):
@@ -154,13 +162,18 @@ def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
                         place="zip",
                         path=real,
                         member=one.filename,
-                        name=f"{_shown(path)}/{one.filename}",
+                        name=f"{shown(path)}/{one.filename}",
                         size=one.file_size,
                         stamp=f"{stamp}:{one.CRC}:{one.file_size}",
                     )
 
 
-def _objects(uri: str, s3: Any) -> Iterator[Found]:
+def objects_below(folder: str, *, s3: Any) -> Iterator[Found]:
+    """Everything in S3 below the URI `folder`, which ends with a slash; nothing if there is nothing."""
+    yield from _objects(folder, s3, may_be_empty=True)
+
+
+def _objects(uri: str, s3: Any, *, may_be_empty: bool = False) -> Iterator[Found]:
     bucket, prefix = split_s3_uri(uri)
     found = False
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
@@ -184,7 +197,7 @@ def _objects(uri: str, s3: Any) -> Iterator[Found]:
                 if zipped
                 else None,
             )
-    if not found:
+    if not found and not may_be_empty:
         raise WorkbenchError(
             f"There is nothing below {uri}.",
             advice="Check the bucket's name and the prefix; nothing was done.",
