@@ -14,6 +14,8 @@ import healthimaging
 from healthimaging.errors import GeometryError, VolumeError
 from workbench.contact_sheet import contact_sheet
 from workbench.deployment import Deployment
+from workbench.showing.patient_axes import sides
+from workbench.showing.private_file import write_private
 
 ATTRIBUTES = (
     *("StudyInstanceUID", "StudyDescription", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
@@ -69,7 +71,10 @@ def show(
     folder: Path,
     patient: bool = False,
 ) -> Shown:
-    """Read an image set's headers, and write `<folder>/<image set id>.png` and `.html` if it is a volume."""
+    """Read an image set's headers, and write `<folder>/<image set id>.png` and `.html` if it is a volume.
+
+    Both files have mode 0600: they hold images of a patient.
+    """
     datastore = deployment.stack("data")["DatastoreId"]
     client = deployment.session.client("medical-imaging")
     image_set = healthimaging.ImageSet.open(client, datastore, image_set_id, version_id)
@@ -86,13 +91,16 @@ def show(
         # Documents, segmentations and scouts are shown by their headers alone.
         note = f"no picture: {error}"
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         png, html = folder / f"{image_set_id}.png", folder / f"{image_set_id}.html"
         sheet = contact_sheet(
             volume.array, spacing=volume.geometry.spacing, modality=headers.get("Modality", "")
         )
-        png.write_bytes(sheet)
-        html.write_text(_page(image_set_id, headers, sheet), encoding="utf-8")
+        (left, right), (top, bottom), _ = sides(volume.geometry.affine)
+        side = f"Of every slice: left {left}, right {right}, top {top}, bottom {bottom}. Not for diagnosis."
+        if datasets[0].get("PhotometricInterpretation") == "MONOCHROME1":
+            side += " Low values are dark here, though the header says MONOCHROME1; the viewer inverts them."
+        write_private(png, sheet)
+        write_private(html, _page(image_set_id, headers, sheet, side).encode())
     return Shown(
         image_set_id=image_set_id,
         version_id=image_set.ref.version_id,
@@ -111,7 +119,7 @@ def headers_of(dataset: Dataset, *, patient: bool) -> dict[str, str]:
     return {keyword: str(dataset[keyword].value) for keyword in keywords if keyword in dataset}
 
 
-def _page(image_set_id: str, headers: Mapping[str, str], png: bytes) -> str:
+def _page(image_set_id: str, headers: Mapping[str, str], png: bytes, side: str) -> str:
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in headers.items()
     )
@@ -122,6 +130,6 @@ def _page(image_set_id: str, headers: Mapping[str, str], png: bytes) -> str:
         "<style>body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;color:#1c2733}"
         "img{width:100%;background:#000}th{text-align:left;font-weight:500;color:#5c6b7a;padding-right:1.5rem}"
         "td,th{vertical-align:top;overflow-wrap:anywhere}</style>"
-        f"<h1>Image set {escape(image_set_id)}</h1>"
+        f"<h1>Image set {escape(image_set_id)}</h1><p>{escape(side)}</p>"
         f'<img alt="slices" src="data:image/png;base64,{picture}"><table>{rows}</table></html>\n'
     )

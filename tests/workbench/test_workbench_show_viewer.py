@@ -36,6 +36,7 @@ from workbench.deployment import Deployment, StackOutputs
 from workbench.environment import Environment, LocalEndpoint
 from workbench.errors import WorkbenchError
 from workbench.session import Session
+from workbench.show import show
 from workbench.showing.patient_axes import PatientAxes
 from workbench.showing.segmentations import overlay
 from workbench.showing.viewer import NO_SEGMENTATION, write_viewer
@@ -308,6 +309,17 @@ def test_who_may_not_search_is_told_that_segmentations_may_be_missing(
     assert viewed.segments == ()
     assert len(viewed.notes) == 1
     assert viewed.notes[0] in viewed.html.read_text(encoding="utf-8")
+
+
+def test_pages_are_readable_for_their_writer_alone_and_the_sheet_says_where_the_sides_are(
+    phantom: Phantom, tmp_path: Path
+) -> None:
+    viewed = write_viewer(phantom.deployment, phantom.image_set_id, folder=tmp_path)
+    sheet = show(phantom.deployment, phantom.image_set_id, folder=tmp_path)
+    assert sheet.html is not None
+    assert "left AL, right PR, top H, bottom F." in sheet.html.read_text(encoding="utf-8")
+    assert {viewed.html, sheet.html, sheet.png} == set(tmp_path.iterdir())
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
 
 
 def test_the_person_is_not_in_the_page(phantom: Phantom, tmp_path: Path) -> None:

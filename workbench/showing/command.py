@@ -14,6 +14,7 @@ from workbench.environment import REPOSITORY
 from workbench.errors import WorkbenchError
 from workbench.output import Output
 from workbench.show import show
+from workbench.showing.private_file import TOLD
 from workbench.showing.viewer import NO_SEGMENTATION, write_viewer
 
 
@@ -55,7 +56,7 @@ def show_command(
                 progress=output.progress,
             )
             lines = [f"segment: {label}" for label in viewed.segments]
-            output.result(viewed.to_json(), [*lines, *viewed.notes, f"viewer: {viewed.html}"])
+            output.result(viewed.to_json(), [*lines, *viewed.notes, f"viewer: {viewed.html}", TOLD])
             page: Path | None = viewed.html
         else:
             page = _contact_sheet(deployment, image_set_id, image_version, folder, output, patient=patient)
@@ -76,6 +77,6 @@ def _contact_sheet(
     primary = "primary" if shown.is_primary else "not primary"
     lines = [f"image set {image_set_id} version {shown.version_id}, {shown.instances} instances, {primary}"]
     lines += [f"  {name}: {value}" for name, value in shown.headers.items()]
-    lines.append(f"contact sheet: {shown.png}" if shown.png else shown.note)
+    lines += [f"contact sheet: {shown.png}", TOLD] if shown.png else [shown.note]
     output.result(shown.to_json(), lines)
     return shown.html

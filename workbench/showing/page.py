@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from healthimaging.volumes.geometry import FloatArray
+from workbench.showing.grey_values import GreyValues
 from workbench.showing.patient_axes import sides, tilt_degrees
 from workbench.showing.segmentations import Overlay
 
@@ -28,17 +29,6 @@ PLANES = ("Sagittal", "Coronal", "Axial")
 
 OBLIQUE_DEGREES = 10.0
 """From where on the page says that a plane is not the patient's."""
-
-CT_WINDOWS = (
-    ("Soft tissue", 40, 400),
-    ("Lung", -600, 1500),
-    ("Bone", 400, 1800),
-    ("Brain", 40, 80),
-    ("Liver", 60, 160),
-)
-"""Name, centre and width in HU."""
-
-PERCENTILES = (1.0, 99.0)
 
 _TYPES = {"i2": "int16", "i4": "int32", "f4": "float32", "f8": "float64"}
 _FOLDER = Path(__file__).parent
@@ -53,8 +43,7 @@ class Scene:
         array: (z, y, x), as `PatientAxes.turned` gives it.
         affine: 4x4, from its (x, y, z) indices to LPS mm.
         slice_axis: Which of x, y, z crosses the slices as they were acquired.
-        modality: Modality (0008,0060).
-        header_window: WindowCenter and WindowWidth, if the header has them.
+        grey: How its values are shown.
         overlay: Segments on the same grid.
         headers: What is written beside the picture.
         notes: What a reader has to know of the picture.
@@ -64,8 +53,7 @@ class Scene:
     array: npt.NDArray[np.generic]
     affine: FloatArray
     slice_axis: int
-    modality: str
-    header_window: tuple[float, float] | None
+    grey: GreyValues
     overlay: Overlay
     headers: Mapping[str, str]
     notes: Sequence[str]
@@ -93,8 +81,6 @@ def page(scene: Scene) -> str:
 
 
 def _description(scene: Scene, array: npt.NDArray[np.generic]) -> dict[str, object]:
-    finite = array[np.isfinite(array)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     tilts = tilt_degrees(scene.affine)
     names = [
         name if tilt < OBLIQUE_DEGREES else f"{name}, oblique by {tilt:.0f} degrees"
@@ -108,30 +94,12 @@ def _description(scene: Scene, array: npt.NDArray[np.generic]) -> dict[str, obje
         "sides": sides(scene.affine),
         "planes": names,
         "acquired": scene.slice_axis,
-        "unit": "HU" if scene.modality == "CT" else "",
-        "range": [low, high],
-        "windows": [
-            {"name": name, "centre": centre, "width": width}
-            for name, centre, width in _windows(scene, finite, low, high)
-        ],
+        "unit": scene.grey.unit,
+        "inverted": scene.grey.inverted,
+        "windows": [asdict(one) for one in scene.grey.windows],
         "segments": [asdict(one) for one in scene.overlay.segments],
         "layers": len(scene.overlay.layers),
     }
-
-
-def _windows(
-    scene: Scene, finite: npt.NDArray[np.generic], low: float, high: float
-) -> list[tuple[str, float, float]]:
-    found: list[tuple[str, float, float]] = list(CT_WINDOWS) if scene.modality == "CT" else []
-    first, last = (
-        np.percentile(np.asarray(finite[:: max(1, finite.size // 10**6)], dtype=np.float64), PERCENTILES)
-        if finite.size
-        else (0, 1)
-    )
-    found.append(("Percentiles 1 to 99", float(first + last) / 2, float(last - first) or 1.0))
-    if scene.header_window is not None:
-        found.append(("As the header says", *scene.header_window))
-    return [*found, ("All values", (low + high) / 2, high - low or 1.0)]
 
 
 def _in_browser_type(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

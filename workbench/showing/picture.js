@@ -1,16 +1,25 @@
 // Draws one plane: grey values under the window, segments over them, lines of the other planes, a scale.
 
+function curve() {
+  // From values to 0..255, by VOILUTFunction: DICOM PS3.3 section C.11.2.1.2.1 and C.11.2.1.3.
+  const { centre, width } = state;
+  if (state.curve === "SIGMOID") return (value) => 255 / (1 + Math.exp((-4 * (value - centre)) / width));
+  const exact = state.curve === "LINEAR_EXACT";
+  const span = exact ? width : Math.max(width - 1, 1e-6);
+  const low = centre - (exact ? 0 : 0.5) - span / 2;
+  return (value) => Math.min(255, Math.max(0, ((value - low) * 255) / span));
+}
+
 function fill(view) {
   const [columns, rows] = [view.grey.width, view.grey.height];
-  const low = state.centre - state.width / 2;
-  const scale = 255 / state.width;
+  const grey = curve();
   const context = view.grey.getContext("2d");
   const image = context.createImageData(columns, rows);
   const pixels = new Uint32Array(image.data.buffer);
   for (let v = 0, p = 0; v < rows; v++) {
     let at = state.place[view.across] * step[view.across] + (view.upwards ? rows - 1 - v : v) * step[view.down];
     for (let h = 0; h < columns; h++, p++, at += step[view.right]) {
-      let level = Math.min(255, Math.max(0, (voxels[at] - low) * scale)) | 0;
+      let level = grey(voxels[at]) | 0;
       if (state.inverted) level = 255 - level;
       pixels[p] = 0xff000000 | (level << 16) | (level << 8) | level;
     }
@@ -59,7 +68,7 @@ function draw(view) {
   if (view.canvas.width !== Math.round(width * ratio)) view.canvas.width = Math.round(width * ratio);
   if (view.canvas.height !== Math.round(height * ratio)) view.canvas.height = Math.round(height * ratio);
   const slice = state.place[view.across];
-  const drawn = [slice, state.centre, state.width, state.inverted].join();
+  const drawn = [slice, state.centre, state.width, state.curve, state.inverted].join();
   if (drawn !== view.drawn) fill(view);
   view.drawn = drawn;
   const covered = [slice, ...state.visible].join();

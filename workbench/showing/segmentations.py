@@ -69,15 +69,17 @@ class Overlay:
 
 def segmentations_of(
     client: Any, datastore_id: str, *, study_instance_uid: str, series_instance_uid: str
-) -> list[ImageSet]:
-    """The primary image sets of a study whose segmentations refer to a series.
+) -> tuple[list[ImageSet], list[str]]:
+    """The primary image sets of a study whose segmentations refer to a series, and the ids of those that were
+    not opened, because they are not primary.
 
     Raises:
         ServiceError: The service refused or failed.
     """
     found = find_image_sets(client, datastore_id, DICOMStudyInstanceUID=study_instance_uid)
-    opened, _ = open_primary(client, found, workers=WORKERS, stopwatch=Stopwatch())
-    return [one for one in opened if series_instance_uid in segmented_series(one)]
+    opened, others = open_primary(client, found, workers=WORKERS, stopwatch=Stopwatch())
+    shown = [one for one in opened if series_instance_uid in segmented_series(one)]
+    return shown, [one.image_set_id for one in others]
 
 
 def segmented_series(image_set: ImageSet) -> set[str]:

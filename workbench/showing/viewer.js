@@ -15,7 +15,8 @@ const state = {
   place: about.shape.map((n) => Math.floor(n / 2)),
   centre: about.windows[0].centre,
   width: about.windows[0].width,
-  inverted: false,
+  curve: about.windows[0].function,
+  inverted: about.inverted,
   zoom: 1,
   move: [0, 0, 0], // mm by which the middle of a picture is moved along x, y, z
   opacity: 0.4,
@@ -128,12 +129,14 @@ function tell(index) {
   byId("readout").textContent = describe(index);
 }
 
-function setWindow(centre, width) {
+function setWindow(centre, width, curve = state.curve) {
+  state.curve = curve;
   state.centre = centre;
   state.width = Math.max(width, 1e-6);
   byId("centre").value = number(centre);
   byId("width").value = number(state.width);
-  const named = about.windows.findIndex((one) => one.centre === centre && one.width === width);
+  const named = about.windows.findIndex((one) => one.centre === centre && one.width === width &&
+    one.function === curve);
   byId("preset").value = named;
   redraw();
 }
@@ -219,6 +222,7 @@ function listen(view) {
     tell(index);
     redraw();
   });
+  canvas.addEventListener("pointerleave", () => voxels && tell(state.place));
   canvas.addEventListener("pointercancel", (event) => {
     fingers.delete(event.pointerId);
     begun = null;
@@ -268,7 +272,7 @@ function controls() {
   preset.append(new Option("own", -1));
   preset.addEventListener("change", () => {
     const chosen = about.windows[preset.value];
-    if (chosen) setWindow(chosen.centre, chosen.width);
+    if (chosen) setWindow(chosen.centre, chosen.width, chosen.function);
   });
   for (const name of ["centre", "width"]) {
     byId(name).addEventListener("change", () => {
@@ -276,6 +280,7 @@ function controls() {
       if (Number.isFinite(value)) setWindow(name === "centre" ? value : state.centre, name === "width" ? value : state.width);
     });
   }
+  byId("inverted").checked = state.inverted;
   byId("inverted").addEventListener("change", (event) => {
     state.inverted = event.target.checked;
     redraw();

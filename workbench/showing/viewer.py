@@ -16,8 +16,10 @@ from workbench.errors import WorkbenchError
 from workbench.failures import ACCESS_DENIED
 from workbench.progress import Progress, silent
 from workbench.show import headers_of
+from workbench.showing.grey_values import grey_values
 from workbench.showing.page import Scene, page
 from workbench.showing.patient_axes import PatientAxes
+from workbench.showing.private_file import write_private
 from workbench.showing.reduction import reduced
 from workbench.showing.segmentations import overlay, segmentations_of, segmented_series
 
@@ -56,7 +58,7 @@ def write_viewer(
     patient: bool = False,
     progress: Progress = silent,
 ) -> Viewed:
-    """Write `<folder>/<image set id>.viewer.html`: the largest volume, with its segmentations.
+    """Write `<folder>/<image set id>.viewer.html`, mode 0600: the largest volume, with its segmentations.
 
     Args:
         deployment: Whose data store it is.
@@ -87,7 +89,9 @@ def write_viewer(
     if prod(small.factors) > 1:
         z, y, x = small.factors
         notes.append(
-            f"Reduced: every voxel here is the mean of {x} x {y} x {z} voxels; volumes are of the original."
+            f"Reduced: every voxel in the picture and under the pointer is the mean of {x} x {y} x {z}, and "
+            "a segment is drawn wherever one voxel of such a block is in it. Volumes in ml are of the "
+            "original."
         )
     progress("looking for segmentations")
     found, told = _segmentations(client, datastore, image_set, volume, segmentation)
@@ -98,26 +102,26 @@ def write_viewer(
         factors=small.factors,
     )
     notes += [*told, *shown.notes]
-    instances = image_set.metadata.series[volume.series_instance_uid].instances
-    header = image_set.datasets(pixels=False)[0]
-    attributes = instances[volume.instance_uids[0]].attributes
-    centre, width = attributes.decimal("WindowCenter"), attributes.decimal("WindowWidth")
+    headers = {str(one.SOPInstanceUID): one for one in image_set.datasets(pixels=False)}
+    slices = [
+        (headers[uid], frame) for uid, frame in zip(volume.instance_uids, volume.frame_numbers, strict=True)
+    ]
+    grey = grey_values(slices, small.array)
+    notes += grey.notes
     document = page(
         Scene(
-            title=f"Image set {image_set_id}",
+            title=f"Image set {image_set_id}, version {image_set.ref.version_id}",
             array=small.array,
             affine=small.affine,
             slice_axis=axes.slice_axis,
-            modality=volume.modality or "",
-            header_window=(centre, width) if centre is not None and width is not None and width > 0 else None,
+            grey=grey,
             overlay=shown,
-            headers=headers_of(header, patient=patient),
+            headers=headers_of(slices[0][0], patient=patient),
             notes=notes,
         )
     )
-    folder.mkdir(parents=True, exist_ok=True)
     html = folder / f"{image_set_id}.viewer.html"
-    html.write_text(document, encoding="utf-8")
+    write_private(html, document.encode())
     return Viewed(
         image_set_id=image_set_id,
         version_id=image_set.ref.version_id,
@@ -146,6 +150,8 @@ def _volume(image_set: ImageSet) -> tuple[Volume, list[str]]:
     if len(volumes) > 1:
         told = ", ".join(f"{keyword} {value}" for keyword, value in volume.distinction)
         notes.append(f"One of {len(volumes)} volumes, the largest{f': {told}' if told else ''}.")
+    if volume.unplaced_instance_uids:
+        notes.append(f"{len(volume.unplaced_instance_uids)} instances of the series lie in no volume.")
     if not image_set.is_primary:
         notes.append("This image set is not primary: it conflicts with others of its study.")
     return volume, notes
@@ -166,7 +172,7 @@ def _segmentations(
             )
         return [one], []
     try:
-        found = segmentations_of(
+        found, unsearched = segmentations_of(
             client,
             datastore,
             study_instance_uid=str(image_set.metadata.study_instance_uid),
@@ -178,4 +184,8 @@ def _segmentations(
         # Who may read image sets by their names need not be allowed to search the archive.
         note = "Nobody looked for segmentations: that takes medical-imaging:SearchImageSets."
         return [], [f"{note} Name one with --segmentation."]
-    return found, []
+    unsearched = [name for name in unsearched if name != image_set.ref.image_set_id]
+    if not unsearched:
+        return found, []
+    note = "Nobody looked into image sets of the study that are not primary"
+    return found, [f"{note}: {', '.join(unsearched)}. Name a segmentation with --segmentation."]
