@@ -21,6 +21,7 @@ def contact_sheet(
     *,
     spacing: tuple[float, float, float],
     modality: str,
+    inverted: bool = False,
     tiles: int = 20,
     columns: int = 5,
 ) -> bytes:
@@ -30,6 +31,7 @@ def contact_sheet(
         array: (slices, rows, columns), for CT in HU.
         spacing: (column, row, slice) in mm.
         modality: Modality (0008,0060), which decides the grey window.
+        inverted: Whether low values are bright: MONOCHROME1 (PS3.3 section C.7.6.3.1.2).
         tiles: Most slices to show.
         columns: Slices in a row of the sheet.
     """
@@ -37,6 +39,8 @@ def contact_sheet(
     chosen = np.asarray(array[indices], dtype=np.float64)
     low, high = _window(chosen, modality)
     grey = (np.clip((chosen - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    if inverted:
+        grey = 255 - grey
     width_mm, height_mm = array.shape[2] * spacing[0], array.shape[1] * spacing[1]
     scale = TILE / max(width_mm, height_mm)
     width, height = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))

@@ -93,12 +93,13 @@ def show(
     else:
         png, html = folder / f"{image_set_id}.png", folder / f"{image_set_id}.html"
         sheet = contact_sheet(
-            volume.array, spacing=volume.geometry.spacing, modality=headers.get("Modality", "")
+            volume.array,
+            spacing=volume.geometry.spacing,
+            modality=headers.get("Modality", ""),
+            inverted=datasets[0].get("PhotometricInterpretation") == "MONOCHROME1",
         )
         (left, right), (top, bottom), _ = sides(volume.geometry.affine)
         side = f"Of every slice: left {left}, right {right}, top {top}, bottom {bottom}. Not for diagnosis."
-        if datasets[0].get("PhotometricInterpretation") == "MONOCHROME1":
-            side += " Low values are dark here, though the header says MONOCHROME1; the viewer inverts them."
         write_private(png, sheet)
         write_private(html, _page(image_set_id, headers, sheet, side).encode())
     return Shown(

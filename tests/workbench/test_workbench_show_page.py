@@ -5,6 +5,7 @@ Oracle of the windows: pydicom's own application of them.
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -19,6 +20,7 @@ from pydicom.pixels.processing import apply_windowing
 
 from healthimaging.image_set_search import FoundImageSet
 from healthimaging.reference import ImageSetRef
+from workbench.contact_sheet import contact_sheet
 from workbench.showing import segmentations
 from workbench.showing.grey_values import CT_WINDOWS, GreyValues, grey_values
 from workbench.showing.page import Scene, page
@@ -194,3 +196,15 @@ def test_image_sets_that_nobody_looked_into_are_named(monkeypatch: pytest.Monkey
     )
     found = segmentations_of(None, "d" * 32, study_instance_uid="1.2", series_instance_uid="1.2.3")
     assert found == ([], ["e" * 32])
+
+
+def test_the_contact_sheet_shows_low_values_of_monochrome1_bright() -> None:
+    ramp = np.tile(np.arange(64.0), (2, 64, 1))
+    plain, inverted = (
+        np.asarray(
+            Image.open(io.BytesIO(contact_sheet(ramp, spacing=(1, 1, 1), modality="DX", inverted=one))), int
+        )
+        for one in (False, True)
+    )
+    assert plain[0, 0] < plain[0, 120] < plain[0, 190]
+    assert (inverted == 255 - plain).all()
