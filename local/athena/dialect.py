@@ -14,7 +14,7 @@ import sqlglot
 import sqlglot.errors
 from sqlglot import exp
 
-from local.athena import map_functions
+from local.athena import map_functions, moments
 
 _JODA = {
     "yyyy": "%Y",
@@ -69,9 +69,9 @@ def to_duckdb(query: exp.Query, *, types: Mapping[str, str] | None = None) -> st
         if isinstance(node, exp.Avg) and _decimal(node.this, known):
             # DuckDB makes a double of it; Trino keeps the type.
             return exp.cast(node.copy(), _decimal(node.this, known))
-        if _moves_a_date(node, known):
-            # DuckDB makes a timestamp of a date that is moved; Trino keeps a date.
-            return exp.cast(node.copy(), "date")
+        moment = moments.moved(node)
+        if moment is not None:
+            return moments.of_the_same_type(node, moment, is_date=_is_date(moment, known))
         for kind, change in _NODES:
             if isinstance(node, kind):
                 return change(node)
@@ -89,6 +89,8 @@ def to_duckdb(query: exp.Query, *, types: Mapping[str, str] | None = None) -> st
         return str(translated.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE))
     except sqlglot.errors.UnsupportedError as error:
         raise QueryError(f"NOT_SUPPORTED: by the local Athena: {_first_line(error)}") from error
+    except moments.NotOfADateError as error:
+        raise QueryError(f"INVALID_FUNCTION_ARGUMENT: {error}") from error
     except (TypeError, ValueError) as error:
         raise QueryError("SYNTAX_ERROR: wrong number of arguments of a function") from error
 
@@ -130,14 +132,6 @@ def qualified(query: exp.Query, database: str) -> exp.Query:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
-
-
-def _moves_a_date(node: exp.Expression, types: Mapping[str, str]) -> bool:
-    if isinstance(node, exp.DateAdd | exp.DateSub | exp.DateTrunc | exp.TimestampTrunc):
-        return _is_date(node.this, types)
-    if isinstance(node, exp.Add | exp.Sub) and isinstance(node.expression, exp.Interval):
-        return _is_date(node.this, types)
-    return False
 
 
 def _is_date(node: exp.Expression, types: Mapping[str, str]) -> bool:

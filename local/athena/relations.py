@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 from sqlglot import exp
 
-from local.athena import objects
+from local.athena import json_tables, objects
 from local.athena.dialect import QueryError
 from local.athena.objects import Place
 from local.athena.small_files import SMALL_FILES
@@ -38,6 +38,8 @@ class Relation:
     """Whether a part of a file can be read without the rest."""
     whole: bool = False
     """Whether small files may be read as a whole, and kept: Parquet without partitions in the keys."""
+    partitions: tuple[str, ...] = ()
+    """Names of the columns that come from the keys, in lower case."""
 
     @property
     def types(self) -> dict[str, str]:
@@ -82,6 +84,7 @@ def relation(database: str, table: str, found: dict[str, Any]) -> Relation:
         columnar=athena._data_format(found) in ("parquet", "orc"),
         location=location,
         whole=athena._data_format(found) == "parquet" and not found.get("PartitionKeys"),
+        partitions=tuple(column["Name"].lower() for column in found.get("PartitionKeys") or ()),
     )
 
 
@@ -95,6 +98,8 @@ def create_view(connection: duckdb.DuckDBPyConnection, relation: Relation) -> in
             rows, read = small
             source = quoted(f"${relation.database}.{relation.table}")
             connection.register(source[1:-1], rows)
+    if json_tables.is_json(source):
+        source = json_tables.reading_text(connection, source, partitions=relation.partitions)
     present = _present(connection, source) if source else {}
     projected = []
     for name, hive in relation.columns:

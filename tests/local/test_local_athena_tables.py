@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import time
 from typing import Any
 
@@ -145,3 +146,44 @@ def test_failures_have_their_reason(tables, sql: str, reason: str) -> None:
 def test_a_name_with_a_quote_in_it_is_only_a_name(tables) -> None:
     found = query(tables, "SELECT 1", database='a"; DROP SCHEMA main; --')
     assert found["Status"]["State"] == "SUCCEEDED", found["Status"]
+
+
+def test_texts_of_json_documents_are_not_guessed_at(tables: Any, cloud: Any) -> None:
+    """What looks like a UUID, a moment or a date is a text where the catalog says so, nested ones too."""
+    cloud.client("glue").create_table(
+        DatabaseName="imaging",
+        TableInput={
+            "Name": "documents",
+            "TableType": "EXTERNAL_TABLE",
+            "Parameters": {"classification": "json"},
+            "PartitionKeys": [{"Name": "arrived", "Type": "string"}],
+            "StorageDescriptor": {
+                "Columns": [
+                    {"Name": "id", "Type": "string"},
+                    {"Name": "said", "Type": "string"},
+                    {"Name": "day", "Type": "date"},
+                    {"Name": "study", "Type": "struct<DATE:string,id:string>"},
+                    {"Name": "number", "Type": "int"},
+                ],
+                "Location": "s3://athena-data/documents/",
+                "SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe"},
+            },
+        },
+    )
+    identifier = "550E8400-E29B-41D4-A716-446655440000"
+    document = {
+        "Id": identifier,
+        "said": "2020-01-02T03:04:05Z",
+        "day": "2020-01-02",
+        "study": {"DATE": "07:08", "id": identifier},
+        "number": 5,
+    }
+    cloud.client("s3").put_object(
+        Bucket="athena-data", Key="documents/arrived=2020-01-03/x.json", Body=json.dumps(document).encode()
+    )
+    found = query(cloud, 'SELECT id, said, day, study."DATE", study.id, number, arrived FROM documents')
+    assert found["Status"]["State"] == "SUCCEEDED", found["Status"]
+    assert found["rows"][1] == [
+        identifier, "2020-01-02T03:04:05Z", "2020-01-02", "07:08", identifier, "5", "2020-01-03",
+    ]  # fmt: skip
+    assert found["types"] == ["varchar", "varchar", "date", "varchar", "varchar", "integer", "varchar"]

@@ -59,6 +59,8 @@ class Written:
     rows: tuple[tuple[str | None, date | None], ...]
     """Empty: the version has none, or the image set is gone."""
     at: datetime
+    dated: bool = True
+    """Whether its rows say when the image set was created and updated."""
 
 
 @dataclass(kw_only=True)
@@ -128,17 +130,25 @@ class World:
         self._listed[table] = listed
         self._database.execute(f"DELETE FROM {name}")  # noqa: S608 - a table of the product
         rows = [
-            (one.image_set_id, one.version, modality, day, one.at.replace(tzinfo=None), not one.rows)
+            (
+                one.image_set_id,
+                one.version,
+                modality,
+                day,
+                one.at.replace(tzinfo=None) if one.dated else None,
+                one.at.replace(tzinfo=None),
+                not one.rows,
+            )
             for one in (self.changes[key] for key in listed)
             for modality, day in one.rows or ((None, None),)
         ]
         if rows:
-            places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+            places = ", ".join(["(?, ?, ?, ?, CAST(? AS TIMESTAMP), ?, ?)"] * len(rows))
             self._database.execute(
                 f"INSERT INTO {name} (datastore_id, image_set_id, version_id, modality, study_date, "  # noqa: S608 - names of the product, values as parameters
                 f"created_at, updated_at, indexed_at, is_deleted) "
-                f"SELECT '{DATASTORE}', a, b, c, d, e, e, e, f "
-                f"FROM (VALUES {places}) AS written (a, b, c, d, e, f)",
+                f"SELECT '{DATASTORE}', a, b, c, d, e, e, f, g "
+                f"FROM (VALUES {places}) AS written (a, b, c, d, e, f, g)",
                 [value for row in rows for value in row],
             )
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from infra.catalog.tables import CHANGE_TABLES
 from runtime.functions.catalog_queries.queries import Queries, QueryFailedError
 from runtime.functions.compact import handler, statements
-from runtime.functions.compact.handler import Compaction, Report
+from runtime.functions.compact.handler import Compaction, RemovalError, Report
 from runtime.functions.compact.progress import KEY, ProgressRecord
 from runtime.functions.compact.statements import TOMBSTONE
 
@@ -240,6 +240,76 @@ def test_an_execution_that_athena_has_forgotten_does_not_stop_it_for_ever() -> N
     assert run(world).complete
 
 
+def test_what_arrives_while_it_runs_waits_for_the_next_run() -> None:
+    """Else a run that follows steady arrivals comes neither to the other table nor to its end."""
+    world = World()
+    start, arrived = world.start_query_execution, 0
+
+    def arriving(**params: Any) -> dict[str, str]:
+        nonlocal arrived
+        # Before each look at what waits.
+        if params["QueryString"].startswith("WITH") and arrived < 20:
+            arrived += 1
+            for table in CHANGE_TABLES:
+                late = Written(image_set_id=f"{arrived:032d}", version=1, rows=(CT,), at=START)
+                world.write(table, late)
+        return start(**params)
+
+    for table in CHANGE_TABLES:
+        world.write(table, Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
+    world.start_query_execution = arriving  # type: ignore[method-assign] - a fake's own method
+    assert run(world).complete
+    assert [one for one in world.done if one.startswith("INSERT")] == [
+        f"INSERT INTO compacted_{table}" for table in CHANGE_TABLES
+    ]
+    for table in CHANGE_TABLES:
+        assert len(world.shown(table)) == 1 + arrived
+
+
+def test_what_waits_at_the_beginning_is_done_in_one_run_a_part_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statements, "MOST_IMAGE_SETS", 3)
+    monkeypatch.setattr(statements, "MOST_GROUPS", 2)
+    world = World()
+    for number in range(10):
+        rows = (("CT", date(2015 + number // 4, 5, 1)), MR)
+        world.write("series", Written(image_set_id=f"{number:032d}", version=1, rows=rows, at=START))
+    run(world)
+    assert len(world.compacted("series")) == 20
+    assert len([one for one in world.done if one.startswith("INSERT")]) == 4
+
+
+def test_what_is_superfluous_goes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "MOST_REMOVED", 5)
+    monkeypatch.setattr(handler, "_A_CALL", 2)
+    world = World()
+    for number in range(8):
+        world.write("series", Written(image_set_id=f"{number:032d}", version=1, rows=(CT,), at=START))
+    run(world)
+    world.later(HOUR)
+    first, second = run(world), run(world)
+    assert (first.removed, first.complete) == (5, False)
+    assert (second.removed, second.complete) == (3, True)
+
+
+def test_what_cannot_be_removed_keeps_nothing_else_from_being_done() -> None:
+    world = World()
+    world.write("series", Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
+    run(world)
+    world.later(HOUR)
+    world.write("instances", Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
+    remove = world.delete_objects
+    world.delete_objects = lambda **params: {  # type: ignore[method-assign] - a fake's own method
+        "Errors": [{"Key": one["Key"], "Code": "AccessDenied"} for one in params["Delete"]["Objects"]]
+    }
+    with pytest.raises(RemovalError, match="1 change objects could not be removed"):
+        run(world)
+    assert len(world.compacted("instances")) == 1
+    world.delete_objects = remove  # type: ignore[method-assign] - and back
+    assert run(world).removed == 1
+
+
 class Context:
     """An invocation with little time."""
 
@@ -258,6 +328,27 @@ def test_without_time_a_run_ends_and_the_next_one_goes_on() -> None:
     assert not run(world, context=Context(seconds=30)).complete
     assert run(world).complete
     assert len(world.compacted("series")) == 3
+
+
+def test_a_statement_longer_than_a_run_is_waited_for_by_the_next_one() -> None:
+    """Lambda ends the invocation; Athena goes on with the statement, which is not started again."""
+    world = World()
+    world.write("series", Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
+    look, busy = world.get_query_execution, True
+
+    def slow(**params: str) -> dict[str, Any]:
+        if busy and world.executions[params["QueryExecutionId"]].sql.startswith("INSERT"):
+            return {"QueryExecution": {"Status": {"State": "RUNNING"}}}
+        return look(**params)
+
+    world.get_query_execution = slow  # type: ignore[method-assign] - a fake's own method
+    for _ in range(2):
+        assert not run(world, context=Context(seconds=90)).complete
+    assert len(world.pending) == 1
+    busy = False
+    assert run(world).complete
+    assert world.done.count("INSERT INTO compacted_series") == 1
+    assert len(world.compacted("series")) == 1
 
 
 def test_the_function_answers_with_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,6 +236,23 @@ def test_an_image_set_too_new_to_be_found_is_not_taken_for_deleted(
     assert bucket.rows("series")[0]["version_id"] == 1
 
 
+@pytest.mark.parametrize("kind", ["Updated", "Deleted"])
+def test_a_version_whose_metadata_are_not_there_is_neither_written_nor_taken_for_deleted(
+    datastore: Datastore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The image set is there, and its version has no metadata yet or any more: the message comes again."""
+
+    def missing(**params: str) -> dict[str, Any]:
+        raise refusal("ResourceNotFoundException")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datastore, "get_image_set_metadata", missing)
+        assert handle(message("m1", kind=kind)) == ["m1"]
+    assert bucket.objects == {}
+    assert handle(message()) == []
+    assert bucket.rows("series")[0]["version_id"] == 1
+
+
 def test_a_version_without_series_hides_those_before_it(datastore: Datastore, bucket: Bucket) -> None:
     empty = document()
     empty["Study"]["Series"] = {}

@@ -18,7 +18,7 @@ from runtime.functions.compact.statements import TOMBSTONE
 from runtime.functions.image_sets.events import image_set_event
 from runtime.functions.reconcile_catalog import handler
 from runtime.functions.reconcile_catalog.catalog import Catalog
-from runtime.functions.reconcile_catalog.handler import Reconciliation, Report, SendError, emit
+from runtime.functions.reconcile_catalog.handler import Reconciliation, Report, SendError
 
 MINUTE = timedelta(minutes=1)
 ROWS = (("CT", date(2023, 5, 1)),)
@@ -177,16 +177,50 @@ def test_a_catalog_that_is_right_sends_nothing(setting: Setting) -> None:
 
 
 def test_what_is_compacted_counts(setting: Setting) -> None:
-    from test_compact_function import run as compact
-
     setting.add(1)
     setting.add(2, version=2)
+    compacted(setting)
+    assert setting.run().missed == 1
+    assert setting.queue.asked() == [f"{2:032d}"]
+
+
+def compacted(setting: Setting) -> None:
+    """All that was written is in the compacted tables, and nowhere else."""
+    from test_compact_function import run as compact
+
     compact(setting.world)
     setting.world.later(timedelta(hours=1))
     compact(setting.world)
     assert not setting.world.changes
-    assert setting.run().missed == 1
-    assert setting.queue.asked() == [f"{2:032d}"]
+
+
+def test_rows_without_moments_are_not_missed_and_their_image_sets_looked_at(setting: Setting) -> None:
+    """Else each run reports them again, and a deletion that was lost stays unseen."""
+    there, gone, older = setting.add(1), setting.add(2), setting.add(3, version=2)
+    for table in CHANGE_TABLES:
+        for id in (there, gone, older):
+            undated = Written(image_set_id=id, version=1, rows=ROWS, at=START, dated=False)
+            setting.world.write(table, undated)
+    compacted(setting)
+    del setting.datastore.image_sets[gone]
+    report = setting.run()
+    assert (report.missed, report.gone) == (1, 0), "the older version only"
+    assert set(setting.queue.asked()) == {there, gone, older}
+    events = [image_set_event(message) for message in setting.queue.messages]
+    assert [event.deleted for event in events if event.image_set_id == gone] == [True], "no version of it"
+
+
+def test_moments_that_the_search_gives_otherwise_are_no_difference(setting: Setting) -> None:
+    there = setting.add(1)
+    compacted(setting)
+    setting.datastore.image_sets[there].updated = setting.world.now - timedelta(hours=1)
+    report = setting.run()
+    assert (report.compared, report.missed, report.gone) == (1, 0, 0)
+    setting.world.later(timedelta(hours=6))
+    setting.datastore.image_sets[there].updated = setting.world.now - timedelta(hours=1)
+    report = setting.run()
+    assert (report.compared, report.missed) == (2, 0), "as changed, and as created"
+    assert not setting.queue.messages
 
 
 def test_what_changed_lately_is_left_to_its_event(setting: Setting) -> None:
@@ -260,8 +294,23 @@ def test_when_athena_refuses_nothing_is_passed_over(setting: Setting) -> None:
     assert setting.run().missed == 1
 
 
-def test_the_metric_counts_what_was_missed(capsys: pytest.CaptureFixture[str]) -> None:
-    emit(Report(compared=9, missed=2, gone=1), function="reconcile-catalog")
+def test_the_metric_counts_what_was_missed(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = setting.add(3)
+    del setting.datastore.image_sets[gone]
+    for number in (1, 2):
+        setting.add(number, indexed=None)
+    for name, value in {
+        "CATALOG_BUCKET": "catalog", "WORKGROUP": "w", "DATABASE": "d", "AFTER_SECONDS": "900",
+        "DATASTORE_ID": DATASTORE, "QUEUE_URL": "https://queue",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    clients = {"s3": setting.world, "athena": setting.world, "sqs": setting.queue}
+    monkeypatch.setattr(handler.boto3, "client", lambda name: clients[name])
+    monkeypatch.setattr(handler, "connect", lambda: setting.datastore)
+    found = handler.handle({}, Context(looks=1000))
+    assert found == {"compared": 2, "missed": 2, "gone": 1, "complete": True}
     document = json.loads(capsys.readouterr().out)
     (directive,) = document["_aws"]["CloudWatchMetrics"]
     found = {

@@ -3,7 +3,8 @@ Iceberg tables that queries read quickly.
 
 Started by a schedule. A run does, for each table: remove the change objects that are superfluous since an
 earlier run; delete compacted rows that a newer change supersedes; insert the newest changes of image sets
-that have no compacted rows; and once a day, OPTIMIZE and VACUUM.
+that have no compacted rows; and once a day, OPTIMIZE and VACUUM. What arrives while it runs waits for the
+next run.
 
 Whatever ends a run, wherever, the views over the tables stay right, and the next run goes on there:
 
@@ -53,7 +54,9 @@ _UNFINISHED_VACUUM = "ICEBERG_VACUUM_MORE_RUNS_NEEDED"
 
 
 class RemovalError(FunctionError):
-    """Change objects that are superfluous could not be removed. The next run tries again."""
+    """Change objects that are superfluous could not be removed. All else has been done, and the next run
+    tries again.
+    """
 
 
 @dataclass(kw_only=True)
@@ -65,7 +68,9 @@ class Report:
     statements: int = 0
     """That changed a table."""
     complete: bool = True
-    """False: there was more to do than time, or another invocation does it."""
+    """False: there was more to do than time, more to remove than a run removes, or another invocation does
+    it.
+    """
 
 
 def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -117,7 +122,7 @@ class Compaction:
 
     def work(self) -> Report:
         """Do as much as the time allows."""
-        self._report = Report()
+        self._report, self._refused = Report(), 0
         try:
             self._finish_what_was_begun()
             for table in TABLES:
@@ -129,6 +134,9 @@ class Compaction:
         except (AnotherRunError, OutOfTimeError) as reason:
             logger.info("stopped: %s", reason)
             self._report.complete = False
+        if self._refused:
+            msg = f"{self._refused} change objects could not be removed"
+            raise RemovalError(msg)
         return self._report
 
     def _finish_what_was_begun(self) -> None:
@@ -139,34 +147,51 @@ class Compaction:
             self._see_through(running)
 
     def _remove(self, table: str) -> None:
+        """Up to `MOST_REMOVED` objects. What S3 does not remove keeps nothing else from being done."""
         inserted = self.record.now.done.get(f"insert {table}")
         if inserted is not None and self.clock() - inserted < self.settle:
             return
         found = self._select(statements.superfluous(table, now=self.clock()))
         keys = (_key(table, *map(str, row)) for row in found)
+        asked = 0
         while batch := list(islice(keys, _A_CALL)):
             self._hurry()
             answer = self.s3.delete_objects(
                 Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
             )
             errors = answer.get("Errors", [])
+            asked += len(batch)
             self._report.removed += len(batch) - len(errors)
             if errors:
-                msg = f"{len(errors)} change objects of {table} could not be removed: {errors[0]['Code']}"
-                raise RemovalError(msg)
+                logger.error(
+                    "%d change objects of %s could not be removed: %s", len(errors), table, errors[0]["Code"]
+                )
+            self._refused += len(errors)
+        if asked >= statements.MOST_REMOVED:
+            self._report.complete = False
 
     def _merge(self, table: str) -> None:
-        """Until nothing is left to merge; what arrives meanwhile is merged, too."""
-        while True:
-            self._hurry()
-            ((superseded, waiting),) = self._select(statements.survey(table))
-            if int(superseded or 0):
-                self._do(f"delete {table}", statements.delete(table))
-            elif int(waiting or 0):
-                columns = self.queries.columns(statements.columns(table), token=_token())
-                self._do(f"insert {table}", statements.insert(table, columns=columns))
-            else:
+        """What waits when it begins. What arrives meanwhile may wait for the next run: the views show it
+        anyway, and a run that followed the arrivals would never come to the other table, nor to its end.
+        """
+        superseded, image_sets, groups = self._survey(table)
+        if superseded:
+            self._do(f"delete {table}", statements.delete(table))
+            # The newer rows of what was deleted wait now.
+            _, image_sets, groups = self._survey(table)
+        inserts = statements.inserts(image_sets=image_sets, groups=groups)
+        for number in range(inserts):
+            # Mostly one is enough, and the calculated number is the highest.
+            if number and not self._survey(table)[1]:
                 return
+            self._hurry()
+            columns = self.queries.columns(statements.columns(table), token=_token())
+            self._do(f"insert {table}", statements.insert(table, columns=columns))
+
+    def _survey(self, table: str) -> tuple[int, int, int]:
+        self._hurry()
+        ((superseded, image_sets, groups),) = self._select(statements.survey(table))
+        return int(superseded or 0), int(image_sets or 0), int(groups or 0)
 
     def _maintain(self, table: str) -> None:
         """Once a day, in a table that has ever had rows."""

@@ -8,6 +8,7 @@ rows count no more (a version without rows, or a tombstone, hides itself, too).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -27,8 +28,13 @@ MOST_GROUPS = 60
 series of several modalities come on top (https://docs.aws.amazon.com/athena/latest/ug/ctas-insert-into.html).
 """
 
+MOST_IMAGE_SETS = 20_000
+"""In one INSERT, so that it ends well within the 30 minutes that Athena gives a statement
+(https://docs.aws.amazon.com/athena/latest/ug/service-limits.html), however much has waited.
+"""
+
 MOST_REMOVED = 20_000
-"""Objects that one run looks for to remove."""
+"""Objects of a table that one run looks for to remove."""
 
 _KNOWN = """newest AS (
     SELECT datastore_id,
@@ -45,14 +51,44 @@ held AS (
     GROUP BY datastore_id, image_set_id
 )"""
 
+_WAITING = """waiting AS (
+    SELECT datastore_id,
+           image_set_id,
+           version_id,
+           dense_rank() OVER (ORDER BY modality, study_year) AS place,
+           row_number() OVER (ORDER BY modality, study_year, image_set_id) AS number
+    FROM (
+        SELECT change.datastore_id,
+               change.image_set_id,
+               change.version_id,
+               coalesce(min(change.modality), '') AS modality,
+               coalesce(min(year(change.study_date)), 0) AS study_year
+        FROM {changes} AS change
+        JOIN newest
+          ON newest.datastore_id = change.datastore_id
+         AND newest.image_set_id = change.image_set_id
+         AND newest.version_id = change.version_id
+        LEFT JOIN held
+               ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
+        WHERE held.version_id IS NULL AND newest.hides < newest.version_id
+        GROUP BY change.datastore_id, change.image_set_id, change.version_id
+    ) AS one
+)"""
+
 _SURVEY = (
-    "WITH "
+    "WITH "  # noqa: S608 - names of tables and columns only
     + _KNOWN
+    + ",\n"
+    + _WAITING
     + """
-SELECT count(CASE WHEN held.version_id <= newest.hides THEN 1 END) AS superseded,
-       count(CASE WHEN held.version_id IS NULL AND newest.hides < newest.version_id THEN 1 END) AS waiting
-FROM newest
-LEFT JOIN held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id"""
+SELECT (
+           SELECT count(*)
+           FROM newest
+           JOIN held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id
+           WHERE held.version_id <= newest.hides
+       ) AS superseded,
+       (SELECT count(*) FROM waiting) AS image_sets,
+       (SELECT max(place) FROM waiting) AS places"""
 )
 
 _SUPERFLUOUS = (
@@ -91,44 +127,24 @@ WHERE datastore_id || image_set_id IN (
 )"""
 
 _INSERT = (
-    "INSERT INTO compacted_{table} ({columns})\nWITH "  # noqa: S608 - names of tables and columns only
+    "INSERT INTO compacted_{table} ({columns})\nWITH "
     + _KNOWN
-    + """,
-waiting AS (
-    SELECT datastore_id,
-           image_set_id,
-           version_id,
-           dense_rank() OVER (ORDER BY modality, study_year) AS place
-    FROM (
-        SELECT change.datastore_id,
-               change.image_set_id,
-               change.version_id,
-               coalesce(min(change.modality), '') AS modality,
-               coalesce(min(year(change.study_date)), 0) AS study_year
-        FROM {changes} AS change
-        JOIN newest
-          ON newest.datastore_id = change.datastore_id
-         AND newest.image_set_id = change.image_set_id
-         AND newest.version_id = change.version_id
-        LEFT JOIN held
-               ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
-        WHERE held.version_id IS NULL AND newest.hides < newest.version_id
-        GROUP BY change.datastore_id, change.image_set_id, change.version_id
-    ) AS one
-)
+    + ",\n"
+    + _WAITING
+    + """
 SELECT {selected}
 FROM {changes} AS change
 JOIN waiting
   ON waiting.datastore_id = change.datastore_id
  AND waiting.image_set_id = change.image_set_id
  AND waiting.version_id = change.version_id
-WHERE waiting.place <= {groups} AND NOT change.is_deleted"""
+WHERE waiting.place <= {groups} AND waiting.number <= {image_sets} AND NOT change.is_deleted"""
 )
 
 
 def survey(table: str) -> str:
-    """How many image sets have compacted rows that do not count any more, and how many wait to be
-    compacted.
+    """How many image sets have compacted rows that do not count any more, how many wait to be compacted, and
+    how many groups of modality and year these are of (none: NULL).
     """
     return _SURVEY.format(table=table, changes=CHANGES[table])
 
@@ -166,7 +182,17 @@ def insert(table: str, *, columns: Sequence[str]) -> str:
         columns=", ".join(quoted),
         selected=", ".join(f"change.{name}" for name in quoted),
         groups=MOST_GROUPS,
+        image_sets=MOST_IMAGE_SETS,
     )
+
+
+def inserts(*, image_sets: int, groups: int) -> int:
+    """The INSERTs after which so many image sets of so many groups are compacted, at most: each moves all
+    that comes first in their order, up to one of its two limits.
+    """
+    if not image_sets:
+        return 0
+    return math.ceil(groups / MOST_GROUPS) + math.ceil(image_sets / MOST_IMAGE_SETS) - 1
 
 
 def optimize(table: str) -> str:

@@ -22,10 +22,8 @@ Environment: that of the dispatch function, and
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +35,7 @@ from healthimaging.client import connect
 from healthimaging.errors import HealthImagingError
 from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
 from runtime.functions.batches.errors import FunctionError, describe
+from runtime.functions.batches.metric import emit
 from runtime.functions.dispatch.decisions import Decided, Decisions
 from runtime.functions.dispatch.dispatcher import Dispatcher
 from runtime.functions.dispatch.errors import RunUnderWayError
@@ -132,7 +131,7 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         report.failed,
         "all seen" if report.complete else "the next run goes on",
     )
-    emit(report, function=context.function_name)
+    emit(MISSED, report.missed, namespace=NAMESPACE, function=context.function_name)
     if report.failed:
         msg = f"{report.failed} image sets could not be dispatched"
         raise ReconcileError(msg)
@@ -198,25 +197,3 @@ def reconcile(
             said = describe(error, speaking=(HealthImagingError,))
             logger.error("reconciling failed: %s, %s", event.subject, said)
     return report, None
-
-
-def emit(report: Report, *, function: str) -> None:
-    """The metric, in CloudWatch's embedded format: a line of its own in the log
-    (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-    """
-    document = {
-        "_aws": {
-            "Timestamp": round(time.time() * 1000),
-            "CloudWatchMetrics": [
-                {
-                    "Namespace": NAMESPACE,
-                    "Dimensions": [["FunctionName"]],
-                    "Metrics": [{"Name": MISSED, "Unit": "Count"}],
-                }
-            ],
-        },
-        "FunctionName": function,
-        MISSED: report.missed,
-    }
-    # Not by the logger, which would put its own words before it.
-    print(json.dumps(document), flush=True)

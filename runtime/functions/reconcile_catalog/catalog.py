@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -36,6 +36,34 @@ _PART = """
         WHERE datastore_id = '{datastore_id}'
     """
 
+_NAMED = """SELECT image_set_id, min(version_id) AS version_id, count(*) AS tables
+FROM (
+    SELECT kind, image_set_id, max(version_id) AS version_id
+    FROM ({parts}) AS written
+    WHERE image_set_id IN ({image_sets})
+    GROUP BY kind, image_set_id
+) AS latest
+GROUP BY image_set_id"""
+
+_NAMED_PART = """
+        SELECT '{table}' AS kind, image_set_id, version_id
+        FROM compacted_{table}
+        WHERE datastore_id = '{datastore_id}'
+        UNION ALL
+        SELECT '{table}' AS kind, image_set_id, version_id
+        FROM {changes}
+        WHERE datastore_id = '{datastore_id}'
+    """
+
+_NAMED_AT_ONCE = 2000
+"""Image sets in one statement, of which Athena takes 262,144 bytes
+(https://docs.aws.amazon.com/athena/latest/ug/service-limits.html).
+"""
+
+_UNDATED = """SELECT DISTINCT image_set_id
+FROM ({parts}) AS shown
+WHERE created_at IS NULL"""
+
 _SHOWN = """SELECT DISTINCT image_set_id
 FROM ({parts}) AS shown
 WHERE created_at >= TIMESTAMP '{start}' AND created_at < TIMESTAMP '{end}'"""
@@ -65,10 +93,31 @@ class Catalog:
             )
             for table, changes in CHANGES.items()
         )
-        rows = self.queries.rows(_KNOWN.format(parts=parts), token=uuid.uuid4().hex)
+        return self._in_both(_KNOWN.format(parts=parts))
+
+    def versions_of(self, image_set_ids: Sequence[str]) -> dict[str, int]:
+        """The same of some image sets, whatever moments their rows have: none, or others than the search
+        says. That is what `versions` cannot see of compacted rows.
+        """
+        parts = "UNION ALL".join(
+            _NAMED_PART.format(table=table, changes=changes, datastore_id=self.datastore_id)
+            for table, changes in CHANGES.items()
+        )
+        found: dict[str, int] = {}
+        for start in range(0, len(image_set_ids), _NAMED_AT_ONCE):
+            named = ", ".join(f"'{one}'" for one in image_set_ids[start : start + _NAMED_AT_ONCE])
+            found |= self._in_both(_NAMED.format(parts=parts, image_sets=named))
+        return found
+
+    def undated(self) -> set[str]:
+        """Image sets whose rows people see, and do not say when they were created."""
+        sql = _UNDATED.format(parts=self._shown_parts())
+        return {str(image_set_id) for (image_set_id,) in self.queries.rows(sql, token=uuid.uuid4().hex)}
+
+    def _in_both(self, sql: str) -> dict[str, int]:
         return {
             str(image_set_id): int(version or 0)
-            for image_set_id, version, tables in rows
+            for image_set_id, version, tables in self.queries.rows(sql, token=uuid.uuid4().hex)
             if int(tables or 0) == len(CHANGES)
         }
 
@@ -76,15 +125,17 @@ class Catalog:
         """Image sets whose rows people see, and which were created from the window's start until before its
         end.
         """
-        parts = " UNION ALL ".join(
-            _SHOWN_PART.format(table=table, datastore_id=self.datastore_id) for table in CHANGES
-        )
         sql = _SHOWN.format(
-            parts=parts,
+            parts=self._shown_parts(),
             start=_literal(found.start),
             end=_literal(found.end),
         )
         return {str(image_set_id) for (image_set_id,) in self.queries.rows(sql, token=uuid.uuid4().hex)}
+
+    def _shown_parts(self) -> str:
+        return " UNION ALL ".join(
+            _SHOWN_PART.format(table=table, datastore_id=self.datastore_id) for table in CHANGES
+        )
 
 
 def _literal(moment: datetime) -> str:

@@ -5,7 +5,9 @@ Started by a schedule. A run looks at what has changed since the last one, and t
 of the whole datastore, in windows of the time of creation; when one comes to the end, the next run begins
 anew. Of each window it takes the image sets from the search (50 a page, no metadata) and the versions from
 the catalog. Three things are sent: an image set that one of the tables does not have, one that a table has in
-an older version, and one whose rows people see and that the datastore has no more.
+an older version, and one whose rows people see and that the datastore has no more. Of rows that do not say
+when the image set was created, nobody can tell here whether it is gone: they are sent at the end of each
+comparison, and are no part of the metric.
 
 A message has the form of HealthImaging's own events. The index function reads what the datastore has now, so
 a message too many does no harm.
@@ -23,7 +25,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ import boto3
 from healthimaging.client import connect
 from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
 from runtime.functions.batches.errors import FunctionError
+from runtime.functions.batches.metric import emit
 from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries
 from runtime.functions.reconcile_catalog.catalog import Catalog
 from runtime.functions.reconcile_catalog.cursor import Cursor, read_cursor, write_cursor
@@ -109,7 +111,8 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run.work()
     finally:
         # Also of a run that fails: what it has sent was missed.
-        emit(run.report, function=context.function_name)
+        found = run.report.missed + run.report.gone
+        emit(MISSED, found, namespace=NAMESPACE, function=context.function_name)
     logger.info(
         "reconciled: %d image sets compared, %d missed, %d gone, %s",
         run.report.compared,
@@ -155,6 +158,9 @@ class Reconciliation:
             for seen in self._windows("updatedAt", start=cursor.updated or self._end):
                 cursor = self._advance(replace(cursor, updated=seen.end))
             for seen in self._windows("createdAt", start=cursor.created or _BEGINNING):
+                if seen.complete:
+                    # No window has them. Whether they are gone, the index function finds out.
+                    self._send(sorted(self._catalog.undated()), seen)
                 cursor = self._advance(replace(cursor, created=None if seen.complete else seen.end))
         except OutOfTimeError as reason:
             logger.info("stopped: %s", reason)
@@ -179,13 +185,14 @@ class Reconciliation:
             start, complete = seen.end, seen.complete
 
     def _compare(self, seen: Window) -> None:
+        # What has changed since may be on its way.
+        due = {id: one.version for id, one in seen.image_sets.items() if one.updated <= self._end}
         known = self._catalog.versions(seen)
-        missed = [
-            image_set_id
-            for image_set_id, one in seen.image_sets.items()
-            # What has changed since may be on its way.
-            if known.get(image_set_id, 0) < one.version and one.updated <= self._end
-        ]
+        missed = [id for id, version in due.items() if known.get(id, 0) < version]
+        if missed:
+            # Few, and asked for again by name: rows without the moment are no reason for an alarm.
+            known = self._catalog.versions_of(missed)
+            missed = [id for id in missed if known.get(id, 0) < due[id]]
         # What was updated in the window and again since is in a later one: only the time of creation says
         # that an image set is gone.
         gone = self._catalog.shown(seen) - set(seen.image_sets) if seen.by == "createdAt" else set()
@@ -231,25 +238,3 @@ class Reconciliation:
 
     def _late(self) -> bool:
         return seconds_left(self._catalog.queries.context) < RESERVE_SECONDS + _FOR_ATHENA_SECONDS
-
-
-def emit(report: Report, *, function: str) -> None:
-    """The metric, in CloudWatch's embedded format: a line of its own in the log
-    (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-    """
-    document = {
-        "_aws": {
-            "Timestamp": round(time.time() * 1000),
-            "CloudWatchMetrics": [
-                {
-                    "Namespace": NAMESPACE,
-                    "Dimensions": [["FunctionName"]],
-                    "Metrics": [{"Name": MISSED, "Unit": "Count"}],
-                }
-            ],
-        },
-        "FunctionName": function,
-        MISSED: report.missed + report.gone,
-    }
-    # Not by the logger, which would put its own words before it.
-    print(json.dumps(document), flush=True)
