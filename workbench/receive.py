@@ -47,7 +47,8 @@ def receiver_of(
     session = deployment.session
 
     def tell(done: Settled) -> None:
-        progress(f"study {done.batch.study[:8]}: {done.imported} imported, {done.failed} failed")
+        counts = f"{done.imported} imported, {done.failed} failed, {done.quarantined} in quarantine"
+        progress(f"study {done.batch.study[:8]}: {counts}")
 
     secret = deployment.stack("data")["DeidentificationKeySecretArn"] if deidentify else None
     return Receiver(
@@ -100,7 +101,7 @@ def receive_command(
         Path | None, typer.Option(help="PEM; devices must then show a certificate that it signed.")
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="End after the first study has been imported.")
+        bool, typer.Option("--once", help="End after the first study is imported, or in quarantine.")
     ] = False,
 ) -> None:
     """Receive studies from devices by DICOM (C-STORE, C-ECHO) and import them; Ctrl-C ends it.
@@ -153,7 +154,7 @@ def receive_command(
         receiver.stop(within_seconds=STOP_SECONDS)
         totals = receiver.totals
         output.result(_document(totals, port=receiver.port), _lines(totals))
-    if totals.failed or totals.quarantined or totals.waiting:
+    if totals.failed or totals.quarantined or totals.waiting or totals.missing or totals.pending:
         raise typer.Exit(1)
 
 
@@ -161,9 +162,13 @@ def _document(totals: Totals, *, port: int) -> dict[str, object]:
     return {
         "port": port,
         "received": totals.received,
+        "repeated": totals.repeated,
+        "takenOver": totals.taken_over,
         "imported": totals.imported,
         "failed": totals.failed,
         "quarantined": totals.quarantined,
+        "missing": totals.missing,
+        "pending": totals.pending,
         "waitingStudies": totals.waiting,
     }
 
@@ -171,6 +176,12 @@ def _document(totals: Totals, *, port: int) -> dict[str, object]:
 def _lines(totals: Totals) -> Sequence[str]:
     whole = f"{totals.received} instances received, {totals.imported} imported"
     lines = [f"{whole}, {totals.failed} failed, {totals.quarantined} in quarantine"]
+    if totals.repeated:
+        lines.append(f"{totals.repeated} of them came twice, and are counted once")
+    if totals.taken_over:
+        lines.append(f"{totals.taken_over} more had been received before, by a receiver that ended")
+    if totals.missing:
+        lines.append(f"{totals.missing} were deleted from S3 before they were imported")
     if totals.waiting:
         lines.append(f"{totals.waiting} studies are in S3 and not imported yet: the next receiver does it")
     return lines

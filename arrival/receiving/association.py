@@ -17,7 +17,7 @@ from pynetdicom.sop_class import Verification
 from urllib3.exceptions import HTTPError
 
 from arrival.receiving.access import Access
-from arrival.receiving.intake import Intake, NotStorableError
+from arrival.receiving.intake import Intake, NotStorableError, Taken, TooLargeError
 from arrival.receiving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,12 @@ class Server:
     address: tuple[str, int]
     """Port 0: any that is free."""
     tls: ssl.SSLContext | None = None
-    received: Callable[[bool], None] = lambda _imported: None
-    """Hears of every acknowledged instance; False: it is in quarantine."""
+    received: Callable[[Taken], None] = lambda _taken: None
+    """Hears of every acknowledged instance."""
+    silent_seconds: float = TIMEOUT_SECONDS
+    """A connection that is silent for so long before its association is asked for, or in the midst of a
+    handshake or a message, is closed.
+    """
     _server: Any = field(default=None, init=False)
     _idle: threading.Condition = field(default_factory=threading.Condition, init=False)
     _busy: int = field(default=0, init=False)
@@ -84,7 +88,8 @@ class Server:
         entity = AE(ae_title=self.access.ae_title)
         entity.require_called_aet = True
         entity.maximum_associations = MOST_ASSOCIATIONS
-        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = TIMEOUT_SECONDS
+        entity.network_timeout = entity.dimse_timeout = TIMEOUT_SECONDS
+        entity.acse_timeout = self.silent_seconds
         entity.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
@@ -93,6 +98,8 @@ class Server:
             block=False,
             ssl_context=_LateHandshake(self.tls) if self.tls is not None else None,
             evt_handlers=[
+                (evt.EVT_CONN_OPEN, self._opened),
+                (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_REJECTED, self._rejected),
                 (evt.EVT_C_ECHO, lambda _event: SUCCESS),
@@ -104,6 +111,11 @@ class Server:
     def port(self) -> int:
         """Where it listens."""
         return int(self._server.server_address[1])
+
+    @property
+    def associations(self) -> int:
+        """How many are open, with connections that have not said anything yet."""
+        return len(self._server.active_associations)
 
     def stop(self, *, within_seconds: float) -> None:
         """Take no further association, and abort those that are still open after a while: a device that is in
@@ -118,6 +130,16 @@ class Server:
             self._idle.wait_for(lambda: self._busy == 0, timeout=_LAST_STORE_SECONDS)
         for association in self._server.active_associations:
             association.abort()
+
+    def _opened(self, event: Any) -> None:
+        # pynetdicom reads until a message is whole, for ever: a device that stops in its midst, or in a
+        # handshake of TLS, would keep one of the few associations until the process ends.
+        event.assoc.dul.socket.socket.settimeout(self.silent_seconds)
+
+    def _accepted(self, event: Any) -> None:
+        # Of what is refused here the device may tell nobody.
+        for context in event.assoc.rejected_contexts:
+            logger.warning("presentation context refused: SOP class %s", context.abstract_syntax)
 
     def _requested(self, event: Any) -> None:
         calling = str(event.assoc.requestor.primitive.calling_ae_title).strip()
@@ -146,19 +168,23 @@ class Server:
         part10 = b""
         try:
             part10 = event.encoded_dataset()
-            imported = self.intake.take(
+            taken = self.intake.take(
                 part10,
                 sop_class_uid=str(event.request.AffectedSOPClassUID),
                 sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
             )
         except NotStorableError as error:
             return self._refuse(NOT_OF_THE_SOP_CLASS, error.message)
+        except TooLargeError as error:
+            return self._refuse(OUT_OF_RESOURCES, error.message)
         except (ClientError, BotoCoreError, HTTPError, OSError) as error:
             return self._refuse(OUT_OF_RESOURCES, f"S3 did not take it ({_name(error)})")
         except Exception as error:  # noqa: BLE001 - whatever it is, an instance that is not stored is not acknowledged
             return self._refuse(CANNOT_UNDERSTAND, type(error).__name__)
-        self.metrics.emit(Received=1, ReceivedBytes=len(part10), **({} if imported else {"Quarantined": 1}))
-        self.received(imported)
+        self.metrics.emit(
+            Received=1, ReceivedBytes=len(part10), **({"Quarantined": 1} if taken.quarantined else {})
+        )
+        self.received(taken)
         return SUCCESS
 
     def _refuse(self, status: int, why: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import pydicom
@@ -15,6 +15,8 @@ from arrival.deidentification.outcome import Quarantined
 from arrival.deidentification.reidentification import PREFIX as REIDENTIFICATION
 from arrival.deidentification.reidentification import seal
 from arrival.errors import ArrivalError
+from arrival.importing.import_job import BYTES_PER_FILE
+from arrival.receiving import records
 from arrival.receiving.batch import QUARANTINE, content_digest, digest
 from arrival.receiving.objects import Objects
 from arrival.receiving.studies import Studies
@@ -22,6 +24,20 @@ from arrival.receiving.studies import Studies
 
 class NotStorableError(ArrivalError):
     """The data set is not one that could be imported: it names no instance or study, or not what was said."""
+
+
+class TooLargeError(ArrivalError):
+    """The instance is larger than a file that HealthImaging imports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of an instance that is durable."""
+
+    quarantined: bool
+    """It is not to be imported before a person looked at it."""
+    repeated: bool
+    """The open batch of its study had the same instance with the same content already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +56,9 @@ class Intake:
     imports: Objects
     studies: Studies
     deidentifying: Deidentifying | None
+    bytes_per_file: int = field(default=BYTES_PER_FILE)
 
-    def take(self, part10: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> bool:
+    def take(self, part10: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> Taken:
         """Store an instance. When this returns, it cannot be lost any more.
 
         Args:
@@ -49,13 +66,11 @@ class Intake:
             sop_class_uid: As the request says (PS3.7 section 9.1.1.1).
             sop_instance_uid: As the request says.
 
-        Returns:
-            Whether it will be imported; False: it is in quarantine.
-
         Raises:
-            NotStorableError: See there. Nothing was stored.
+            NotStorableError, TooLargeError: See there. Nothing was stored.
             ClientError, BotoCoreError: S3 did not take it.
         """
+        self._check_size(part10)
         dataset = _read(part10)
         study = _text(dataset, "StudyInstanceUID")
         if _text(dataset, "SOPInstanceUID") != sop_instance_uid or not study:
@@ -70,13 +85,11 @@ class Intake:
             study_name, name = key.pseudonym(f"study:{study}")[:32], key.pseudonym(sop_instance_uid)[:32]
             outcome = self.deidentifying.deidentifier.deidentify(dataset)
             if isinstance(outcome, Quarantined):
-                at = f"{QUARANTINE}{study_name}/{name}-{content_digest(part10)}"
-                self.inbox.put_json(f"{at}.json", {"reasons": list(outcome.reasons)})
-                self.inbox.put(f"{at}.dcm", part10)
-                return False
+                return self._quarantine(part10, outcome, study=study_name, name=name)
             target = BytesIO()
             outcome.dataset.save_as(target, enforce_file_format=True)
             body = target.getvalue()
+            self._check_size(body)
             # Before the instance: what is imported can always be traced back by those who may.
             identity = outcome.identity
             self.imports.put(
@@ -86,10 +99,26 @@ class Intake:
         else:
             study_name, outcome = digest(study), None
         with self.studies.writing(study_name, size=len(body)) as batch:
-            self.inbox.put(f"{batch.prefix}{name}-{content_digest(body)}.dcm", body)
+            file = f"{name}-{content_digest(body)}.dcm"
             if outcome is not None:
-                self.studies.note(batch, outcome)
-        return True
+                # Before the instance, too: it is not imported without its line in the report.
+                records.write(self.inbox, batch, records.deidentified(file, outcome))
+            self.inbox.put(f"{batch.prefix}{file}", body)
+            return Taken(quarantined=False, repeated=not self.studies.keep(batch, file))
+
+    def _quarantine(self, part10: bytes, outcome: Quarantined, *, study: str, name: str) -> Taken:
+        """To where a person looks. It belongs to a batch like others, whose report names it."""
+        file = f"{name}-{content_digest(part10)}.dcm"
+        key = f"{QUARANTINE}{study}/{file}"
+        with self.studies.writing(study, size=0) as batch:
+            self.inbox.put_json(f"{key.removesuffix('.dcm')}.json", {"reasons": list(outcome.reasons)})
+            self.inbox.put(key, part10)
+            records.write(self.inbox, batch, records.quarantined(file, outcome, key=key))
+            return Taken(quarantined=True, repeated=not self.studies.keep(batch, file))
+
+    def _check_size(self, body: bytes) -> None:
+        if len(body) > self.bytes_per_file:
+            raise TooLargeError(f"The instance has more than {self.bytes_per_file} bytes.")
 
 
 def _read(part10: bytes) -> Dataset:

@@ -14,13 +14,12 @@ from typing import Any
 
 from arrival.deidentification.deidentifier import Deidentifier
 from arrival.deidentification.key import KeyMaterial
-from arrival.deidentification.report import StudyReports
-from arrival.importing.import_job import Archive
+from arrival.importing.import_job import BYTES_PER_FILE, BYTES_PER_JOB, FILES_PER_JOB, Archive
 from arrival.importing.pacing import StartPace
 from arrival.receiving.access import Access
-from arrival.receiving.association import Server
+from arrival.receiving.association import TIMEOUT_SECONDS, Server
 from arrival.receiving.batch import RECEIVED, Batch
-from arrival.receiving.intake import Deidentifying, Intake
+from arrival.receiving.intake import Deidentifying, Intake, Taken
 from arrival.receiving.lives import BEAT_SECONDS, SILENT_SECONDS, Lives
 from arrival.receiving.metrics import Metrics
 from arrival.receiving.objects import Objects
@@ -43,11 +42,24 @@ class Totals:
     """Since the receiver was started."""
 
     received: int = 0
+    """Acknowledged instances."""
+    repeated: int = 0
+    """Of these: those that were there already, with the same content."""
+    taken_over: int = 0
+    """Received by another process and brought to their end by this one."""
     quarantined: int = 0
     imported: int = 0
     failed: int = 0
+    missing: int = 0
+    """Acknowledged, and deleted from S3 by somebody else before they were imported."""
     waiting: int = 0
     """Studies that are not quiet yet, or whose import has not ended."""
+
+    @property
+    def pending(self) -> int:
+        """Instances that have not come to their end: 0 when nothing waits."""
+        ended = self.imported + self.failed + self.quarantined + self.missing
+        return self.received - self.repeated + self.taken_over - ended
 
 
 @dataclass(kw_only=True)
@@ -70,6 +82,11 @@ class Receiver:
     """Hears of every batch that was imported."""
     silent_seconds: float = SILENT_SECONDS
     every_seconds: float = 1.0
+    look_seconds: float = LOOK_SECONDS
+    silent_connection_seconds: float = TIMEOUT_SECONDS
+    files_per_job: int = FILES_PER_JOB
+    bytes_per_job: int = BYTES_PER_JOB
+    bytes_per_file: int = BYTES_PER_FILE
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _totals: dict[str, int] = field(default_factory=dict, init=False)
@@ -82,17 +99,29 @@ class Receiver:
         imports = Objects(s3=self.s3, bucket=self.archive.import_bucket)
         self._inbox = inbox
         self._lives = Lives(imports=imports, receiver=self.name, silent_seconds=self.silent_seconds)
-        self._studies = Studies(receiver=self.name, quiet_seconds=self.quiet_seconds)
+        self._studies = Studies(
+            receiver=self.name,
+            quiet_seconds=self.quiet_seconds,
+            files_per_batch=self.files_per_job,
+            bytes_per_batch=self.bytes_per_job,
+        )
         deidentifying = (
             None if self.key is None else Deidentifying(deidentifier=Deidentifier(key=self.key), key=self.key)
         )
         self._server = Server(
-            intake=Intake(inbox=inbox, imports=imports, studies=self._studies, deidentifying=deidentifying),
+            intake=Intake(
+                inbox=inbox,
+                imports=imports,
+                studies=self._studies,
+                deidentifying=deidentifying,
+                bytes_per_file=self.bytes_per_file,
+            ),
             access=self.access,
             metrics=self.metrics,
             address=self.address,
             tls=self.tls,
             received=self._received,
+            silent_seconds=self.silent_connection_seconds,
         )
         self._settling = Settling(
             medical_imaging=self.medical_imaging,
@@ -100,7 +129,6 @@ class Receiver:
             archive=self.archive,
             inbox=inbox,
             imports=imports,
-            studies=self._studies,
             pace=StartPace(),
             every_seconds=self.every_seconds,
         )
@@ -125,6 +153,11 @@ class Receiver:
         return self._server.port
 
     @property
+    def associations(self) -> int:
+        """How many are open, with connections that have not said anything yet."""
+        return self._server.associations
+
+    @property
     def totals(self) -> Totals:
         """What has come and what became of it."""
         with self._lock:
@@ -141,8 +174,9 @@ class Receiver:
         self._survive("say that it has ended", lambda: self._lives.beat(ended=True))
         logger.info("receiver %s has ended; %d batches are left to others", self.name, self.totals.waiting)
 
-    def _received(self, imported: bool) -> None:
-        self._count(received=1, quarantined=0 if imported else 1)
+    def _received(self, taken: Taken) -> None:
+        new_in_quarantine = taken.quarantined and not taken.repeated
+        self._count(received=1, repeated=int(taken.repeated), quarantined=int(new_in_quarantine))
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -161,8 +195,8 @@ class Receiver:
                 self._import(closed)
             if time.monotonic() >= look_at:
                 self._survive("look for what others left", self._take_over)
-                look_at = time.monotonic() + max(LOOK_SECONDS, self.silent_seconds / 2)
-            self._stop.wait(LOOK_SECONDS)
+                look_at = time.monotonic() + max(self.look_seconds, self.silent_seconds / 2)
+            self._stop.wait(self.look_seconds)
 
     def _due(self) -> list[Closed]:
         now = time.monotonic()
@@ -180,7 +214,7 @@ class Receiver:
                 alive = self._lives.alive()
             if batch.receiver not in alive and self._lives.claim(batch, alive=alive):
                 logger.info("taking over batch %s", batch.name)
-                self._import(Closed(batch=batch, reports=StudyReports(), last=time.monotonic()))
+                self._import(Closed(batch=batch, kept=None, last=time.monotonic()))
 
     def _has(self, batch: Batch) -> bool:
         with self._lock:
@@ -198,14 +232,12 @@ class Receiver:
         try:
             with self._turns:
                 done = self._settling.settle(closed)
-            if done.job_id is not None or done.failed:
-                seconds = time.monotonic() - closed.last
-                self.metrics.emit(Imported=done.imported, Failed=done.failed, ImportSeconds=seconds)
-                logger.info("batch %s: %d imported, %d failed", batch.name, done.imported, done.failed)
-                self._count(imported=done.imported, failed=done.failed)
+            self._tell(closed, done)
             if done.left is not None:
-                again = Closed(batch=done.left, reports=StudyReports(), last=closed.last)
-            self.settled(done)
+                kept = None if closed.kept is None else done.again
+                again = Closed(batch=done.left, kept=kept, last=closed.last)
+            if done.ended or done.left is not None:
+                self.settled(done)
         except Exception as error:  # noqa: BLE001 - S3 has it all; whatever it was, it is tried again
             logger.error("batch %s could not be imported (%s); again later", batch.name, type(error).__name__)
             again = closed
@@ -214,6 +246,24 @@ class Receiver:
             if again is not None:
                 wait = 0.0 if again is not closed else RETRY_SECONDS
                 self._again_at[again.batch] = (time.monotonic() + wait, again)
+
+    def _tell(self, closed: Closed, done: Settled) -> None:
+        if done.imported or done.failed or done.missing:
+            seconds = time.monotonic() - closed.last
+            self.metrics.emit(
+                Imported=done.imported, Failed=done.failed + done.missing, ImportSeconds=seconds
+            )
+        if done.ended:
+            logger.info(
+                "batch %s: %d imported, %d failed, %d in quarantine",
+                *(done.batch.name, done.imported, done.failed, done.quarantined),
+            )
+        if done.missing:
+            logger.error("batch %s: %d instances are gone from S3", done.batch.name, done.missing)
+        self._count(imported=done.imported, failed=done.failed, missing=done.missing)
+        if closed.kept is None:
+            # This process's own were counted when they came.
+            self._count(taken_over=done.ended, quarantined=done.quarantined)
 
     def _survive(self, doing: str, work: Callable[[], object]) -> None:
         try:

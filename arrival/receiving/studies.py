@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from arrival.deidentification.outcome import Deidentified
-from arrival.deidentification.report import StudyReports
 from arrival.importing.import_job import BYTES_PER_JOB, FILES_PER_JOB
 from arrival.receiving.batch import Batch
 
@@ -23,7 +21,7 @@ class _Open:
     size: int = 0
     writing: int = 0
     """Instances that are on their way to S3."""
-    reports: StudyReports = field(default_factory=StudyReports)
+    kept: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +29,8 @@ class Closed:
     """A batch into which nobody writes any more."""
 
     batch: Batch
-    reports: StudyReports
-    """Of de-identification; empty without it."""
+    kept: frozenset[str] | None
+    """Names of the instances that this process took into it; None: another process did."""
     last: float
     """When its last instance came: `time.monotonic()`."""
 
@@ -62,8 +60,7 @@ class Studies:
         self._open: dict[str, _Open] = {}
         self._full: list[_Open] = []
 
-    def new_batch(self, study: str) -> Batch:
-        """A batch of this process with a name of its own."""
+    def _new_batch(self, study: str) -> Batch:
         return Batch(study=study, name=f"{self._receiver}.{next(self._numbers):06d}")
 
     @contextmanager
@@ -82,7 +79,7 @@ class Studies:
                 self._full.append(self._open.pop(study))
                 current = None
             if current is None:
-                current = self._open[study] = _Open(batch=self.new_batch(study), last=self._clock())
+                current = self._open[study] = _Open(batch=self._new_batch(study), last=self._clock())
             current.files += 1
             current.size += size
             current.writing += 1
@@ -93,12 +90,18 @@ class Studies:
                 current.writing -= 1
                 current.last = self._clock()
 
-    def note(self, batch: Batch, outcome: Deidentified) -> None:
-        """Count what de-identification did, for the report of the batch. Within `writing` only."""
+    def keep(self, batch: Batch, file: str) -> bool:
+        """Remember that an instance is in S3. Within `writing` only.
+
+        Returns:
+            Whether it is new in the batch.
+        """
         with self._lock:
             found = [one for one in (*self._open.values(), *self._full) if one.batch == batch]
-        for one in found:
-            one.reports.add(outcome)
+            new = all(file not in one.kept for one in found)
+            for one in found:
+                one.kept.add(file)
+        return new
 
     def closed(self) -> list[Closed]:
         """Close the batches whose time has come, and hand each over once."""
@@ -110,7 +113,7 @@ class Studies:
             ready = [self._open.pop(name) for name in due]
             ready += [one for one in self._full if not one.writing]
             self._full = [one for one in self._full if one.writing]
-        return [Closed(batch=one.batch, reports=one.reports, last=one.last) for one in ready]
+        return [Closed(batch=one.batch, kept=frozenset(one.kept), last=one.last) for one in ready]
 
     @property
     def waiting(self) -> int:

@@ -13,11 +13,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from cloud_under_test import CloudUnderTest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from made_files import encoded, header
 from pynetdicom import AE
 
@@ -95,10 +100,11 @@ class World:
             "access": Access(ae_title=TITLE, callers=(Caller(ae_title=DEVICE, network=HERE),)),
             "s3": self.cloud.client("s3"),
             "medical_imaging": self.medical_imaging,
-            "quiet_seconds": 0.5,
+            "quiet_seconds": 0.2,
+            "look_seconds": 0.05,
             "address": ("127.0.0.1", 0),
             "metrics": Metrics(receiver=TITLE, write=lambda _line: None),
-            "every_seconds": 0.1,
+            "every_seconds": 0.05,
         }
         receiver = Receiver(**(settings | changes))
         receiver.start()
@@ -148,7 +154,7 @@ def until(holds: Any, *, seconds: float = 40.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it does not come to hold"
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def storescu() -> list[str]:
@@ -216,3 +222,28 @@ def data_set_bytes(part10: bytes) -> bytes:
 
 def key_material() -> KeyMaterial:
     return KeyMaterial.from_secret(uuid.uuid4().hex)
+
+
+def new_authority() -> tuple[str, str]:
+    """Certificate and key, in PEM, of an authority that is its own server and device, too."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()

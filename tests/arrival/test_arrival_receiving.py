@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,6 @@ import pydicom
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from cloud_under_test import REPOSITORY, CloudUnderTest, free_port
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from receiving_world import (
@@ -32,6 +27,7 @@ from receiving_world import (
     World,
     data_set_bytes,
     key_material,
+    new_authority,
     new_world,
     send,
     statuses,
@@ -281,28 +277,7 @@ def test_one_of_two_claims_a_dead_receivers_batch(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> tuple[str, str]:
-    """Certificate and key, in PEM, of an authority that is its own server and device, too."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+    return new_authority()
 
 
 def test_tls_with_certificates_of_both_sides(
