@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import uuid
 
+import pydicom
 from role_persons import INTEGRATOR
 from role_training import StepFailed
 from role_world import RoleWorld
 
-from arrival.importing.import_job import Archive, outcome, start_import
+from arrival.importing.import_job import BYTES_PER_JOB, FILES_PER_JOB, Archive
+from arrival.importing.pacing import StartPace
+from arrival.receiving.intake import Intake
+from arrival.receiving.lives import Lives
+from arrival.receiving.objects import Objects
+from arrival.receiving.settling import Settling
+from arrival.receiving.studies import Studies
 
 RECEIVER = "arrival/Receiver"
 
@@ -26,7 +33,9 @@ def see_to_what_was_refused(world: RoleWorld) -> None:
 
 
 def receive_a_study(world: RoleWorld) -> None:
-    """Keep what arrives, find it again, have it imported, read what came of it, and clear it away."""
+    """The receiver's own work, but for its sockets: keep what arrives, have it imported, report, clear away.
+    One instance is whole, the other was cut off, so that it waits in the inbox for a person.
+    """
     receiver, data = world.as_persona(RECEIVER), world.deployment.stack("data")
     s3, medical_imaging = (receiver.session.client(name) for name in ("s3", "medical-imaging"))
     archive = Archive(
@@ -35,16 +44,34 @@ def receive_a_study(world: RoleWorld) -> None:
         inbox_bucket=data["InboxBucketName"],
         import_bucket=data["ImportBucketName"],
     )
-    batch = f"received/{uuid.uuid4().hex}/"
-    key = f"{batch}000000.dcm"
-    s3.put_object(Bucket=archive.inbox_bucket, Key=key, Body=world.study.images[0].read_bytes())
-    found = s3.list_objects_v2(Bucket=archive.inbox_bucket, Prefix=batch)["Contents"]
-    job = start_import(
-        medical_imaging, archive, prefix=batch, client_token=uuid.uuid4().hex, name="role-of-the-receiver"
+    name = f"20000101T000000-{uuid.uuid4().hex[:8]}"
+    inbox, imports = (Objects(s3=s3, bucket=one) for one in (archive.inbox_bucket, archive.import_bucket))
+    lives = Lives(imports=imports, receiver=name, silent_seconds=60)
+    lives.beat()
+    if name not in lives.alive():
+        raise StepFailed("it does not find itself")
+    studies = Studies(
+        receiver=name, quiet_seconds=0, files_per_batch=FILES_PER_JOB, bytes_per_batch=BYTES_PER_JOB
     )
-    said = outcome(medical_imaging, s3, archive, job, every_seconds=0.1)
-    if len(found) != 1 or len(said.imported) != 1 or said.failed:
-        raise StepFailed(str(said))
-    s3.delete_object(Bucket=archive.inbox_bucket, Key=key)
-    for place in ("quarantine", "failed"):
-        s3.put_object(Bucket=archive.inbox_bucket, Key=f"{place}/{uuid.uuid4().hex}.json", Body=b"{}")
+    intake = Intake(inbox=inbox, imports=imports, studies=studies, deidentifying=None)
+    for file, length in zip(world.study.images, (None, -100), strict=False):
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        intake.take(
+            file.read_bytes()[:length],
+            sop_class_uid=header.SOPClassUID,
+            sop_instance_uid=header.SOPInstanceUID,
+        )
+    [batch] = studies.closed()
+    settling = Settling(
+        medical_imaging=medical_imaging,
+        s3=s3,
+        archive=archive,
+        inbox=inbox,
+        imports=imports,
+        pace=StartPace(),
+        every_seconds=0.1,
+    )
+    settled = settling.settle(batch)
+    if (settled.imported, settled.failed, settled.missing) != (1, 1, 0):
+        raise StepFailed(str(settled))
+    lives.beat(ended=True)
