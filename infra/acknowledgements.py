@@ -101,9 +101,12 @@ _SPACES = (
     "changing and deleting is limited by conditions to private spaces that the profile itself owns."
 )
 _STUDIO_LISTS = (
-    "Studio's start page lists domains, profiles, spaces and applications, and who trains or reviews lists "
-    "model packages; a list has no resource that IAM could compare. The answers hold names and states, "
-    "nothing of what is in a space or in a model."
+    "Studio's start page lists domains, profiles, spaces and applications; a list has no resource that IAM "
+    "could compare. The answers hold names and states, nothing of what is in a space."
+)
+_PACKAGE_LISTS = (
+    "Who trains or reviews lists model packages; a list has no resource that IAM could compare. The answer "
+    "holds names and states, nothing of what is in a model."
 )
 _TABLES = (
     "The persona may ask all tables of the catalog; the wildcard is limited to the environment's database, "
@@ -458,37 +461,6 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
         prefix = f"arn:aws:logs:{region_account}:log-group:/aws/sagemaker"
         return {f"{prefix}/{group}:*": _READ_STREAMS for group in groups}
 
-    own: dict[str, dict[str, str]] = {
-        "data-scientist": {
-            **stacks("data", "catalog", "training"),
-            **image_sets,
-            **reviewed,
-            **packages,
-            f"{models}/bundles/*": _OBJECTS,
-            f"arn:aws:glue:{region_account}:table/monai_{environment.name.replace('-', '_')}/*": _TABLES,
-            f"{catalog}/*": _OBJECTS,
-            f"{catalog}/query-results/*": _OBJECTS,
-            **{f"{sagemaker}:pipeline/{task}/execution/*": _EXECUTIONS for task in tasks},
-            **(streams("ProcessingJobs", "TrainingJobs") if tasks else {}),
-        },
-        "model-reviewer": {**stacks("training"), **reviewed, **packages},
-        "clinical-integrator": {
-            **stacks("catalog", "data", "inference"),
-            **image_sets,
-            **{f"{inbox}/{prefix}/*": _OBJECTS for prefix in ("ingest", "quarantine", "failed")},
-            **{f"{imports}/{prefix}/*": _OBJECTS for prefix in brought},
-            **{f"{results}/{prefix}/*": _OBJECTS for prefix in ("requests", "responses", "failures")},
-        },
-    }
-    at_endpoints = {
-        **{
-            arn: _QUEUES
-            for kind in ("DeadLetters", "Queue")
-            for arn in queue_arns(platform.studio, environment.name, kind)
-        },
-        **{f"{sagemaker}:transform-job/{name[:40].rstrip('-')}-*": _BATCHES for name in batches},
-        **streams(*endpoints, *(["TransformJobs"] if batches else [])),
-    }
     everyone = {
         f"{sagemaker}:space/<sagemaker:DomainId>/*": _SPACES,
         **{
@@ -497,14 +469,54 @@ def _studio(platform: Platform) -> Iterator[Acknowledgement]:
         },
         "*": _STUDIO_LISTS,
     }
-    roles: dict[str, dict[str, str]] = {"Newcomer": {}}
+    lists_packages = {"*": _PACKAGE_LISTS} if tasks else {}
+    own: dict[str, dict[str, dict[str, str]]] = {
+        "data-scientist": {
+            "Catalog": {
+                **stacks("data", "catalog", "training"),
+                f"arn:aws:glue:{region_account}:table/monai_{environment.name.replace('-', '_')}/*": _TABLES,
+                f"{catalog}/*": _OBJECTS,
+                f"{catalog}/query-results/*": _OBJECTS,
+            },
+            "Images": image_sets,
+            "Training": {
+                **reviewed,
+                **packages,
+                **lists_packages,
+                f"{models}/bundles/*": _OBJECTS,
+                **{f"{sagemaker}:pipeline/{task}/execution/*": _EXECUTIONS for task in tasks},
+                **(streams("ProcessingJobs", "TrainingJobs") if tasks else {}),
+            },
+        },
+        "model-reviewer": {"Models": {**stacks("training"), **reviewed, **packages, **lists_packages}},
+        "clinical-integrator": {
+            "Arrival": {
+                **stacks("catalog", "data", "inference"),
+                **{f"{inbox}/{prefix}/*": _OBJECTS for prefix in ("ingest", "quarantine", "failed")},
+                **{f"{imports}/{prefix}/*": _OBJECTS for prefix in brought},
+            },
+            "Images": image_sets,
+            "Results": {
+                f"{results}/{prefix}/*": _OBJECTS for prefix in ("requests", "responses", "failures")
+            },
+            "Endpoints": {
+                **{
+                    arn: _QUEUES
+                    for kind in ("DeadLetters", "Queue")
+                    for arn in queue_arns(platform.studio, environment.name, kind)
+                },
+                **{f"{sagemaker}:transform-job/{name[:40].rstrip('-')}-*": _BATCHES for name in batches},
+                **streams(*endpoints, *(["TransformJobs"] if batches else [])),
+            },
+        },
+    }
+    roles: dict[str, dict[str, dict[str, str]]] = {"Newcomer": {}}
     roles |= {pascal_case(user.persona): own[user.persona] for user in environment.studio.users}
-    for role, resources in roles.items():
-        for resource, reason in {**everyone, **resources}.items():
-            yield _wildcard(f"studio/{role}/Policy/Resource", resource, reason)
-    if "ClinicalIntegrator" in roles:
-        for resource, reason in at_endpoints.items():
-            yield _wildcard("studio/ClinicalIntegrator/PolicyAtEndpoints/Resource", resource, reason)
+    for role, topics in roles.items():
+        of_policies = {"Policy": everyone, **{f"PolicyOn{topic}": found for topic, found in topics.items()}}
+        for policy, resources in of_policies.items():
+            for resource, reason in resources.items():
+                yield _wildcard(f"studio/{role}/{policy}/Resource", resource, reason)
 
 
 def _started_by_its_queue(

@@ -32,6 +32,11 @@ def read_image_sets(archive: Archive) -> iam.PolicyStatement:
     )
 
 
+def search_image_sets(archive: Archive) -> iam.PolicyStatement:
+    """Find image sets by study or series."""
+    return allow("medical-imaging:SearchImageSets", on=[archive.datastore_arn])
+
+
 def read_objects(bucket: s3.IBucket, *prefixes: str) -> list[iam.PolicyStatement]:
     """List and read objects below the prefixes; without prefixes, all of the bucket."""
     wanted = {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}} if prefixes else None

@@ -1,4 +1,4 @@
-"""Roles: one for each workload, with one managed policy in which every permission is written out."""
+"""Roles: one for each workload, with managed policies in which every permission is written out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Workload(Construct):
     """The role that one workload runs as.
 
     All that it may do is in one managed policy (no inline policies: they cannot be reviewed as objects of
-    their own; one persona has a second, infra/studio/personas.py). Constructs of the CDK that receive `role`
-    cannot add to it: their grants are wider than what the workload does.
+    their own); who does more than fits into one has another for each topic. Constructs of the CDK that
+    receive `role` cannot add to it: their grants are wider than what the workload does.
     """
 
     def __init__(
@@ -42,10 +42,15 @@ class Workload(Construct):
         description: str,
         principal: iam.IPrincipal,
         statements: Sequence[iam.PolicyStatement],
+        topics: Mapping[str, Sequence[iam.PolicyStatement]] | None = None,
         name: str | None = None,
     ) -> None:
         """
         Args:
+            statements: What is in the policy that every role has.
+            topics: What is in further ones, by topic. IAM takes 6,144 characters in a policy, and ten
+                policies of a role (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
+                A topic without statements has no policy.
             name: Only for a role that another account's policies name (infra/promotion/neighbours.py).
         """
         super().__init__(scope, id)
@@ -53,6 +58,19 @@ class Workload(Construct):
         self.policy = iam.ManagedPolicy(
             self, "Policy", description=description, roles=[self._role], statements=list(statements)
         )
+        further = [
+            iam.ManagedPolicy(
+                self,
+                f"PolicyOn{topic}",
+                description=f"{description} On {topic.lower()}.",
+                roles=[self._role],
+                statements=list(of_topic),
+            )
+            for topic, of_topic in (topics or {}).items()
+            if of_topic
+        ]
+        self.policies = (self.policy, *further)
+        """What must be there before the role can do all of its work."""
 
     @property
     def role(self) -> iam.IRole:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.waiting import poll
 from workbench.deployment import Deployment
@@ -44,10 +44,8 @@ class QueryResult:
 
     @property
     def list_price_usd(self) -> float:
-        """What Athena bills for it by the list price of us-east-1: five dollars a terabyte, ten megabytes at
-        least (https://aws.amazon.com/athena/pricing/).
-        """
-        return max(self.bytes_scanned, LEAST_BYTES_BILLED) * USD_PER_BYTE
+        """As `list_price_usd` of its bytes."""
+        return list_price_usd(self.bytes_scanned)
 
     def records(self) -> list[dict[str, Value]]:
         """The rows as dictionaries by column name."""
@@ -86,18 +84,38 @@ def query(
         sql=sql,
         columns=columns,
         rows=rows,
-        bytes_scanned=int(statistics.get("DataScannedInBytes", 0)),
-        seconds=float(
-            statistics.get("TotalExecutionTimeInMillis", statistics.get("EngineExecutionTimeInMillis", 0))
-        )
-        / 1000,
+        bytes_scanned=bytes_scanned(statistics),
+        seconds=seconds(statistics),
     )
+
+
+def bytes_scanned(statistics: Mapping[str, Any]) -> int:
+    """Of Athena's statistics of a query."""
+    return int(statistics.get("DataScannedInBytes", 0))
+
+
+def seconds(statistics: Mapping[str, Any]) -> float:
+    """That a query took, waiting included where Athena says it."""
+    milliseconds = statistics.get(
+        "TotalExecutionTimeInMillis", statistics.get("EngineExecutionTimeInMillis", 0)
+    )
+    return float(milliseconds) / 1000
+
+
+def list_price_usd(scanned: int) -> float:
+    """What Athena bills for a query by the list price of us-east-1: five dollars a terabyte, ten megabytes at
+    least (https://aws.amazon.com/athena/pricing/).
+    """
+    return max(scanned, LEAST_BYTES_BILLED) * USD_PER_BYTE
 
 
 def run(
     deployment: Deployment, sql: str, *, progress: Progress = silent, every_seconds: float = 0.5
 ) -> tuple[str, Mapping[str, Any]]:
     """Run a statement to its end: its execution id and what Athena counted.
+
+    Who does not wait for the end, for whatever reason, has the query stopped: Athena would go on reading, and
+    bills what it reads.
 
     Raises:
         QueryFailed: Athena did not run it, or it takes longer than `QUERY_TIMEOUT_SECONDS`.
@@ -117,7 +135,6 @@ def run(
         if error.response["Error"]["Code"] == "InvalidRequestException":
             raise _failed(str(error.response["Error"]["Message"])) from error
         raise
-    progress(f"query {execution_id}")
 
     def ended() -> Mapping[str, Any] | None:
         execution: Mapping[str, Any] = athena.get_query_execution(QueryExecutionId=execution_id)[
@@ -125,20 +142,37 @@ def run(
         ]
         return execution if execution["Status"]["State"] in {"SUCCEEDED", "FAILED", "CANCELLED"} else None
 
-    execution = poll(
-        ended,
-        every_seconds=every_seconds,
-        timeout_seconds=QUERY_TIMEOUT_SECONDS,
-        on_timeout=lambda: QueryFailed(
-            f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
-            advice="Narrow it with a WHERE clause.",
-        ),
-    )
+    try:
+        progress(f"query {execution_id}")
+        execution = poll(
+            ended,
+            every_seconds=every_seconds,
+            timeout_seconds=QUERY_TIMEOUT_SECONDS,
+            on_timeout=lambda: QueryFailed(
+                f"Query {execution_id} has not ended after {QUERY_TIMEOUT_SECONDS / 60:.0f} minutes.",
+                advice="Narrow it with a WHERE clause.",
+            ),
+        )
+    except BaseException as error:  # KeyboardInterrupt is none of Exception, and Ctrl-C is the usual reason.
+        _stop(athena, execution_id, because=error, progress=progress)
+        raise
     status = execution["Status"]
     if status["State"] != "SUCCEEDED":
         raise _failed(str(status.get("StateChangeReason", status["State"])))
     statistics: Mapping[str, Any] = execution.get("Statistics", {})
     return execution_id, statistics
+
+
+def _stop(athena: Any, execution_id: str, *, because: BaseException, progress: Progress) -> None:
+    """End a query for which nobody waits any more. When that does not work either, `because` says so."""
+    try:
+        athena.stop_query_execution(QueryExecutionId=execution_id)
+    except (BotoCoreError, ClientError) as error:
+        said = f"query {execution_id} could not be stopped and goes on: {error}"
+        because.add_note(said)
+        progress(said)
+    else:
+        progress(f"query {execution_id} stopped")
 
 
 def text_literal(value: str) -> str:

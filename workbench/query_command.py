@@ -14,7 +14,7 @@ from workbench.deployment import Deployment
 from workbench.errors import WorkbenchError
 from workbench.named_queries import named_queries, named_query
 from workbench.output import Output
-from workbench.query import QueryResult, query, table_rows
+from workbench.query import QueryResult, list_price_usd, query, table_rows
 from workbench.unload import unload
 
 
@@ -40,7 +40,13 @@ def query_command(
     format_: Annotated[
         Format, typer.Option("--format", help="Of the rows; parquet keeps all types.")
     ] = Format.TABLE,
-    target: Annotated[Path | None, typer.Option("--output", help="A file; for parquet a new folder.")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="A file; for parquet a new folder, of whose files Athena makes as many as it likes.",
+        ),
+    ] = None,
 ) -> None:
     """Ask the catalog with SQL. Bytes scanned and what they cost are on standard error."""
     output = Output(as_json)
@@ -89,15 +95,24 @@ def _print(
             target.write_text(text, encoding="utf-8")
     else:
         output.table([column.name for column in result.columns], table_rows(result))
-    price = f"{result.list_price_usd:.5f} USD by the list price of us-east-1"
-    line = f"{len(result.rows)} rows in {result.seconds:.1f} s, {result.bytes_scanned} bytes scanned, {price}"
-    output.errors.print(line, style="dim")
+    _cost(output, f"{len(result.rows)} rows", scanned=result.bytes_scanned, seconds=result.seconds)
+
+
+def _cost(output: Output, what: str, *, scanned: int, seconds: float) -> None:
+    price = f"{list_price_usd(scanned):.5f} USD by the list price of us-east-1"
+    output.errors.print(f"{what} in {seconds:.1f} s, {scanned} bytes scanned, {price}", style="dim")
 
 
 def _parquet(deployment: Deployment, statement: str, target: Path | None, output: Output) -> None:
     if target is None:
         raise WorkbenchError("Parquet needs --output FOLDER.", advice="For example --output build/rows.")
     done = unload(deployment, statement, target, progress=output.progress)
-    scanned = int(done.statistics.get("DataScannedInBytes", 0))
-    document = {"files": [str(file) for file in done.files], "bytesScanned": scanned}
-    output.result(document, [f"{len(done.files)} Parquet files in {target}, {scanned} bytes scanned"])
+    files = len(done.files)
+    line = (
+        f"{done.folder} is the table: a folder with {files} Parquet file{'' if files == 1 else 's'}, which "
+        "readers of Parquet take as one."
+        if files
+        else f"No rows, so no files in {done.folder}."
+    )
+    output.result(done.to_json(), [line])
+    _cost(output, f"{files} files", scanned=done.bytes_scanned, seconds=done.seconds)

@@ -25,6 +25,19 @@ from infra.repository import ROOT
 VIEWS = ROOT / "infra" / "catalog" / "views"
 """One file a view, `<name>.sql`: Trino SQL over the tables of the same database."""
 
+NEWEST_VERSIONS = ROOT / "infra" / "catalog" / "newest_versions.sql"
+"""How the views over changes and compacted rows begin: which of them count. In place of the tables' names:
+`{changes}` and `{compacted}`.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves:
+    """The two tables in which rows of one kind are."""
+
+    changes: str
+    compacted: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class SqlView:
@@ -33,10 +46,16 @@ class SqlView:
     name: str
     description: str
     columns: tuple[Column, ...]
+    halves: Halves | None = None
+    """Of a view that shows the highest versions in two tables."""
 
     @property
     def sql(self) -> str:
-        return (VIEWS / f"{self.name}.sql").read_text(encoding="utf-8").strip()
+        own = (VIEWS / f"{self.name}.sql").read_text(encoding="utf-8").strip()
+        if self.halves is None:
+            return own
+        opening = NEWEST_VERSIONS.read_text(encoding="utf-8")
+        return opening.format(changes=self.halves.changes, compacted=self.halves.compacted) + own
 
     def definition(self, database: str) -> dict[str, Any]:
         """What Trino reads; tables without a database in the SQL are those of `database`."""
@@ -94,12 +113,14 @@ SERIES = SqlView(
     name="series",
     description="One row for each series of an image set, as it is now in the data store",
     columns=COLUMNS["series"],
+    halves=Halves(changes="series_changes", compacted="compacted_series"),
 )
 
 INSTANCES = SqlView(
     name="instances",
     description="One row for each DICOM instance of an image set, as it is now in the data store",
     columns=COLUMNS["instances"],
+    halves=Halves(changes="instance_changes", compacted="compacted_instances"),
 )
 
 _COUNTS = (

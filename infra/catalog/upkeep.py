@@ -23,7 +23,7 @@ from infra.data.buckets import QUERY_RESULTS, Buckets
 from infra.environment import Environment
 from infra.event_function import Program, event_function
 from infra.network.placement import Placement
-from infra.permissions import read_objects, write_objects
+from infra.permissions import read_objects, search_image_sets, write_objects
 from infra.workload import allow
 
 COMPACTION = "compaction/"
@@ -118,7 +118,7 @@ class Upkeep(Construct):
             ),
             may=[
                 *_ask_athena(self, tables=tables, queries=queries, buckets=buckets, notes=COMPARISON),
-                allow("medical-imaging:SearchImageSets", on=[archive.datastore_arn]),
+                search_image_sets(archive),
                 allow("sqs:SendMessage", on=[index.queue.queue_arn]),
             ],
             role_says="Catalog's reconcile function: search image sets, ask Athena, send to the index queue",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -14,10 +16,26 @@ _OLD_VERSIONS = cdk.Duration.days(90)
 _PASSING = cdk.Duration.days(30)
 """How long objects stay that only carry something from one step to the next."""
 
+_BROUGHT = cdk.Duration.days(90)
+"""How long what people brought stays in the inbox. It is imported within hours, or whoever brought it is told
+that it is not, and has it still; `monai-aws ingest` broken off goes on as long as it is there.
+"""
+
+_FOR_A_PERSON = cdk.Duration.days(365)
+"""How long the inbox keeps what waits for a person: it may be the only copy, and nobody else has it brought
+in. An alarm tells people when it comes. Not for ever: much of it names the patient.
+"""
+
+_UNFINISHED = cdk.Duration.days(7)
+"""After this, parts of an upload that was not finished are removed: nobody sees them, and they cost."""
+
 INGEST = "ingest/"
 RECEIVED = "received/"
 """Prefixes of the inbox from which HealthImaging imports: what people bring, and what devices send. In the
 bucket of imports, what the jobs report is below the same prefixes.
+
+Nothing below RECEIVED goes because of its age. The receiver removes what is imported; what is still there is
+not, and the device that sent it may have forgotten it.
 """
 
 QUARANTINE = "quarantine/"
@@ -90,22 +108,29 @@ class Buckets(Construct):
             removal_policy=removal_policy,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    expiration=cdk.Duration.days(access_log_days), noncurrent_version_expiration=_OLD_VERSIONS
+                    abort_incomplete_multipart_upload_after=_UNFINISHED,
+                    expiration=cdk.Duration.days(access_log_days),
+                    noncurrent_version_expiration=_OLD_VERSIONS,
                 )
             ],
         )
         self._key = key
         self._removal_policy = removal_policy
-        self.inbox = self._private("Inbox")
+        self.inbox = self._private(
+            "Inbox",
+            expiring={INGEST: _BROUGHT, QUARANTINE: _FOR_A_PERSON, NOT_IMPORTED: _FOR_A_PERSON},
+        )
         """DICOM files as they arrive."""
         self.imports = self._private("Imports")
         """What import jobs report."""
-        self.catalog = self._private("Catalog", expiring=(QUERY_RESULTS,))
+        self.catalog = self._private("Catalog", expiring={QUERY_RESULTS: _PASSING})
         """Header rows as Parquet, and query results."""
-        self.models = self._private("Models", expiring=(CHECKPOINTS,))
+        self.models = self._private("Models", expiring={CHECKPOINTS: _PASSING})
         """Dataset manifests, bundles to train, trained models and their evaluation."""
         _never_overwritten(self.models, *WRITTEN_ONCE)
-        self.results = self._private("Results", expiring=(REQUESTS, RESPONSES, FAILURES))
+        self.results = self._private(
+            "Results", expiring=dict.fromkeys((REQUESTS, RESPONSES, FAILURES), _PASSING)
+        )
         """Requests to asynchronous endpoints and what came of them."""
         for policy in (bucket.policy for bucket in self.all):
             # A bucket that is kept must not lose the rule that nobody reads it without TLS.
@@ -122,7 +147,7 @@ class Buckets(Construct):
         """Buckets whose objects can describe a patient: reading any of them is recorded."""
         return (self.inbox, self.imports, self.catalog, self.models, self.results)
 
-    def _private(self, id: str, *, expiring: tuple[str, ...] = ()) -> s3.Bucket:
+    def _private(self, id: str, *, expiring: Mapping[str, cdk.Duration] | None = None) -> s3.Bucket:
         return s3.Bucket(
             self,
             id,
@@ -138,10 +163,15 @@ class Buckets(Construct):
             server_access_logs_prefix=f"{id.lower()}/",
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
+                    abort_incomplete_multipart_upload_after=_UNFINISHED,
                     noncurrent_version_expiration=_OLD_VERSIONS,
+                    # What is left of a name when its last old version has gone.
+                    expired_object_delete_marker=True,
                 ),
-                *(s3.LifecycleRule(prefix=prefix, expiration=_PASSING) for prefix in expiring),
+                *(
+                    s3.LifecycleRule(prefix=prefix, expiration=after)
+                    for prefix, after in (expiring or {}).items()
+                ),
             ],
         )
 

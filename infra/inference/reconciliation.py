@@ -18,6 +18,7 @@ from infra.environment import Environment
 from infra.event_function import Program, event_function
 from infra.inference.event_path import EventPath
 from infra.network.placement import Placement
+from infra.permissions import search_image_sets
 from infra.workload import allow
 
 _DECIDED = f"{DISPATCHED}decided/"
@@ -63,7 +64,7 @@ class Reconciliation(Construct):
             ),
             may=[
                 *path.may_dispatch,
-                allow("medical-imaging:SearchImageSets", on=[archive.datastore_arn]),
+                search_image_sets(archive),
                 allow(
                     "s3:ListBucket",
                     on=[buckets.results.bucket_arn],

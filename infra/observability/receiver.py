@@ -68,7 +68,7 @@ class WatchedReceiver:
                         self._count(IMPORTED, "imported"),
                         self._failed,
                         self._quarantined,
-                        self._count(REFUSED, "refused"),
+                        self._refused,
                     ),
                 ),
                 Graph(title="Bytes", lines=(self._count(RECEIVED_BYTES, "received"),), unit="bytes"),
@@ -130,6 +130,15 @@ class WatchedReceiver:
                 threshold=0,
             ),
             Watch(
+                id="ReceiverRefused",
+                happened="Receiver: instances that devices sent were not kept, and the devices were told so. "
+                "A device keeps them and sends again, but not for ever.",
+                advice="The log group ReceiverLogGroupName has status and reason of each (docs/receive.md): "
+                "with A700 or C000 look at S3, the key and the receiver's role, with A900 at the device.",
+                reading=self._refused,
+                threshold=0,
+            ),
+            Watch(
                 id="ReceiverRejected",
                 happened=f"Receiver: more than {_MANY_REJECTED} associations were rejected within five "
                 "minutes.",
@@ -151,6 +160,10 @@ class WatchedReceiver:
     @property
     def _quarantined(self) -> Reading:
         return self._count(QUARANTINED, "in quarantine")
+
+    @property
+    def _refused(self) -> Reading:
+        return self._count(REFUSED, "refused")
 
     @property
     def _rejected(self) -> Reading:

@@ -121,7 +121,7 @@ class Domain(Construct):
                     execution_role=personas[user.persona].role_arn
                 ),
             )
-            profile.node.add_dependency(personas[user.persona].policy)
+            profile.node.add_dependency(*personas[user.persona].policies)
 
     @property
     def domain_id(self) -> str:

@@ -8,7 +8,7 @@ approved, and somebody who may deploy puts it into service.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import aws_cdk as cdk
@@ -44,9 +44,20 @@ from infra.environment import (
     RealTimeEndpoint,
     ServerlessEndpoint,
 )
-from infra.permissions import read_image_sets, read_objects, read_packages, write_objects
+from infra.permissions import (
+    read_image_sets,
+    read_objects,
+    read_packages,
+    search_image_sets,
+    write_objects,
+)
 from infra.studio.repairs import repair
 from infra.workload import allow, deny
+
+Permissions = Mapping[str, Sequence[iam.PolicyStatement]]
+"""What a persona may do, by topic. Each topic has a managed policy of its own: all of them together are
+longer than IAM takes in one, and every environment adds tasks and endpoints.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,89 +105,97 @@ class Surroundings:
         return [self.arn("sagemaker", "model-package", f"{task}/*") for task in self.tasks]
 
 
-def data_scientist(around: Surroundings) -> list[iam.PolicyStatement]:
+def data_scientist(around: Surroundings) -> Permissions:
     """Ask the catalog, look at image sets, make datasets, train, watch and compare."""
-    return [
-        around.read_outputs("data", "catalog", "training"),
-        *_query_catalog(around),
-        read_image_sets(around.archive),
-        # Manifest and bundle are evidence of what a model was made of: they are named by their content, the
-        # bucket refuses to overwrite them, and nobody may delete them.
-        write_objects(around.buckets.models, MANIFESTS, BUNDLES),
-        _read_evidence(around.buckets),
-        *_train(around),
-    ]
+    return {
+        "Catalog": [around.read_outputs("data", "catalog", "training"), *_query_catalog(around)],
+        "Images": _look_at_images(around.archive),
+        "Training": [
+            # Manifest and bundle are evidence of what a model was made of: they are named by their content,
+            # the bucket refuses to overwrite them, and nobody may delete them.
+            write_objects(around.buckets.models, MANIFESTS, BUNDLES),
+            _read_evidence(around.buckets),
+            *_train(around),
+        ],
+    }
 
 
-def model_reviewer(around: Surroundings) -> list[iam.PolicyStatement]:
+def model_reviewer(around: Surroundings) -> Permissions:
     """Read what a model was trained on and how well it did, with pictures of its worst cases, and approve it.
 
     No image sets. But a score alone does not say where a model fails: a report shows planes of the worst.
     """
-    return [
-        around.read_outputs("training"),
-        *read_packages(around.stack, groups=around.tasks),
-        *_for_tasks(around, "sagemaker:UpdateModelPackage"),
-        _read_evidence(around.buckets),
-    ]
+    return {
+        "Models": [
+            around.read_outputs("training"),
+            *read_packages(around.stack, groups=around.tasks),
+            *_for_tasks(around, "sagemaker:UpdateModelPackage"),
+            _read_evidence(around.buckets),
+        ]
+    }
 
 
-def clinical_integrator(around: Surroundings) -> list[iam.PolicyStatement]:
+def clinical_integrator(around: Surroundings) -> Permissions:
     """Import studies, look at them and at results, ask endpoints, and send again what was missed."""
-    return [
-        # The catalog's outputs name the queue of what could not be indexed.
-        around.read_outputs("catalog", "data", "inference"),
-        *_bring_in(around),
-        allow(
-            "medical-imaging:GetDICOMImportJob",
-            "medical-imaging:StartDICOMImportJob",
-            on=[around.archive.datastore_arn],
-        ),
-        allow(
-            "iam:PassRole",
-            on=[around.import_role_arn],
-            when={"StringEquals": {"iam:PassedToService": "medical-imaging.amazonaws.com"}},
-        ),
-        read_image_sets(around.archive),
-        write_objects(around.buckets.results, REQUESTS),
-        # Requests of the event path say what has been sent. Whoever could write one could keep a patient's
-        # study from ever being sent, or give a request that waits in the queue another patient's images.
-        deny("s3:PutObject", on=[around.buckets.results.arn_for_objects(f"{DISPATCHED}*")]),
-        # With the right to list, S3 says of an answer that is not there yet just that, and not that it
-        # must not be read. That request has no prefix which a condition could ask for
-        # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
-        allow(
-            "s3:ListBucket",
-            on=[
-                bucket.bucket_arn
-                for bucket in (around.buckets.inbox, around.buckets.imports, around.buckets.results)
-            ],
-        ),
-        allow(
-            "s3:GetObject",
-            on=[around.buckets.results.arn_for_objects(f"{prefix}*") for prefix in (RESPONSES, FAILURES)],
-        ),
-    ]
+    return {
+        "Arrival": [
+            # The catalog's outputs name the queue of what could not be indexed.
+            around.read_outputs("catalog", "data", "inference"),
+            *_bring_in(around),
+            allow(
+                "medical-imaging:GetDICOMImportJob",
+                "medical-imaging:StartDICOMImportJob",
+                on=[around.archive.datastore_arn],
+            ),
+            allow(
+                "iam:PassRole",
+                on=[around.import_role_arn],
+                when={"StringEquals": {"iam:PassedToService": "medical-imaging.amazonaws.com"}},
+            ),
+        ],
+        "Images": _look_at_images(around.archive),
+        "Results": _results(around.buckets),
+        "Endpoints": [
+            *_predict(around),
+            *_predict_in_batches(around),
+            *repair(around.stack, around.environment.name),
+        ],
+    }
 
 
-def clinical_integrator_at_endpoints(around: Surroundings) -> list[iam.PolicyStatement]:
-    """Ask endpoints, start batch jobs, and send again what was missed."""
-    return [*_predict(around), *_predict_in_batches(around), *repair(around.stack, around.environment.name)]
-
-
-PERSONAS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] = {
+PERSONAS: Mapping[Persona, Callable[[Surroundings], Permissions]] = {
     "data-scientist": data_scientist,
     "model-reviewer": model_reviewer,
     "clinical-integrator": clinical_integrator,
 }
 
 
-AT_ENDPOINTS: Mapping[Persona, Callable[[Surroundings], list[iam.PolicyStatement]]] = {
-    "clinical-integrator": clinical_integrator_at_endpoints,
-}
-"""What grows with the endpoints of an environment has a policy of its own: IAM takes no more than 6144
-characters in one (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html).
-"""
+def _look_at_images(archive: Archive) -> list[iam.PolicyStatement]:
+    """Read image sets, and search: a viewer that did not find a series' segmentations would show the images
+    as if there were none.
+    """
+    return [read_image_sets(archive), search_image_sets(archive)]
+
+
+def _results(buckets: Buckets) -> list[iam.PolicyStatement]:
+    """Write requests and read what came of them."""
+    return [
+        write_objects(buckets.results, REQUESTS),
+        # Requests of the event path say what has been sent. Whoever could write one could keep a patient's
+        # study from ever being sent, or give a request that waits in the queue another patient's images.
+        deny("s3:PutObject", on=[buckets.results.arn_for_objects(f"{DISPATCHED}*")]),
+        # With the right to list, S3 says of an answer that is not there yet just that, and not that it
+        # must not be read. That request has no prefix which a condition could ask for
+        # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
+        allow(
+            "s3:ListBucket",
+            on=[bucket.bucket_arn for bucket in (buckets.inbox, buckets.imports, buckets.results)],
+        ),
+        allow(
+            "s3:GetObject",
+            on=[buckets.results.arn_for_objects(f"{prefix}*") for prefix in (RESPONSES, FAILURES)],
+        ),
+    ]
 
 
 def _bring_in(around: Surroundings) -> list[iam.PolicyStatement]:
@@ -222,6 +241,8 @@ def _query_catalog(around: Surroundings) -> list[iam.PolicyStatement]:
             "athena:GetQueryResults",
             "athena:ListNamedQueries",
             "athena:StartQueryExecution",
+            # Who interrupts the command ends the query: one that reads all of the catalog goes on costing.
+            "athena:StopQueryExecution",
             on=[around.arn("athena", "workgroup", f"monai-{around.environment.name}")],
         ),
         allow(

@@ -15,7 +15,7 @@ from infra.network.placement import Placement
 from infra.service_logs import ServiceLogGroup
 from infra.studio.domain import Domain
 from infra.studio.lifecycle import StartScript
-from infra.studio.personas import AT_ENDPOINTS, PERSONAS, Surroundings
+from infra.studio.personas import PERSONAS, Permissions, Surroundings
 from infra.studio.space import use_studio
 from infra.workload import Workload, service
 
@@ -66,18 +66,18 @@ class StudioStack(cdk.Stack):
         personas = {
             persona: self._role(
                 pascal_case(persona),
-                description=f"Studio, {persona}: {(statements.__doc__ or '').splitlines()[0]}",
-                statements=[*basics, *statements(around)],
-                at_endpoints=AT_ENDPOINTS[persona](around) if persona in AT_ENDPOINTS else [],
+                description=f"Studio, {persona}: {(permissions.__doc__ or '').splitlines()[0]}",
+                statements=basics,
+                topics=permissions(around),
             )
-            for persona, statements in PERSONAS.items()
+            for persona, permissions in PERSONAS.items()
             if persona in present
         }
         newcomer = self._role(
             "Newcomer",
             description="Studio, a profile that no environment file names: a space, and no data",
             statements=basics,
-            at_endpoints=[],
+            topics={},
         )
         script = StartScript(
             self, "Start", environment=environment.name, region=environment.aws.region, toolkit=toolkit
@@ -103,21 +103,15 @@ class StudioStack(cdk.Stack):
         *,
         description: str,
         statements: list[iam.PolicyStatement],
-        at_endpoints: list[iam.PolicyStatement],
+        topics: Permissions,
     ) -> Workload:
         principal = service("sagemaker.amazonaws.com", account=self.account)
-        workload = Workload(self, id, description=description, principal=principal, statements=statements)
+        workload = Workload(
+            self, id, description=description, principal=principal, statements=statements, topics=topics
+        )
         role = workload.node.find_child("Role")
         if not isinstance(role, iam.Role) or role.assume_role_policy is None:
             raise TypeError(f"{workload.node.path} has no role with a trust policy")
-        if at_endpoints:
-            iam.ManagedPolicy(
-                workload,
-                "PolicyAtEndpoints",
-                description=f"{description} At endpoints.",
-                roles=[role],
-                statements=at_endpoints,
-            )
         # The domain signs each session with the name of the profile (execution_role_identity_config).
         role.assume_role_policy.add_statements(
             iam.PolicyStatement(

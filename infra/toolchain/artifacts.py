@@ -67,7 +67,11 @@ class Artifacts(Construct):
             versioned=True,
             removal_policy=cdk.RemovalPolicy.RETAIN,
             lifecycle_rules=[
-                s3.LifecycleRule(expiration=_KEPT, noncurrent_version_expiration=cdk.Duration.days(90))
+                s3.LifecycleRule(
+                    abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
+                    expiration=_KEPT,
+                    noncurrent_version_expiration=cdk.Duration.days(90),
+                )
             ],
         )
         self.bucket = s3.Bucket(

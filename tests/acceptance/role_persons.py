@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from role_training import ROLE_TASK, StepFailed
@@ -23,6 +24,7 @@ from workbench.predicting.batch import predict_batch
 from workbench.predicting.predict import predict
 from workbench.query import query
 from workbench.show import show
+from workbench.showing.viewer import write_viewer
 from workbench.training.execution import execution_parameters
 from workbench.training.pipeline import read_pipeline
 from workbench.training.running import running_execution
@@ -42,6 +44,21 @@ def ask_the_catalog(world: RoleWorld) -> None:
         raise StepFailed("no rows")
 
 
+def interrupt_a_query(world: RoleWorld) -> None:
+    """`monai-aws query`, and Ctrl-C as soon as it says that it has started"""
+    told: list[str] = []
+
+    def interrupt(line: str) -> None:
+        told.append(line)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        query(world.as_persona(SCIENTIST), "SELECT count(*) AS n FROM instances", progress=interrupt)
+    if not told[-1].endswith("stopped"):
+        raise StepFailed(told[-1])
+
+
 def make_a_dataset(world: RoleWorld) -> None:
     """`monai-aws dataset`, and reading it again"""
     person = world.as_persona(SCIENTIST)
@@ -59,9 +76,23 @@ def _look(world: RoleWorld, role: str) -> None:
         raise StepFailed(shown.note)
 
 
+def _view(world: RoleWorld, role: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        viewed = write_viewer(world.as_persona(role), world.image_set[1], folder=Path(folder))
+    # Without the permission the page is written, and says what it lacks.
+    lacking = [note for note in viewed.notes if "Nobody looked for segmentations" in note]
+    if lacking:
+        raise StepFailed(lacking[0])
+
+
 def look_at_images(world: RoleWorld) -> None:
     """`monai-aws show`"""
     _look(world, SCIENTIST)
+
+
+def view_images(world: RoleWorld) -> None:
+    """`monai-aws show --viewer`"""
+    _view(world, SCIENTIST)
 
 
 def start_training(world: RoleWorld) -> None:
@@ -131,6 +162,11 @@ def bring_in_a_study(world: RoleWorld) -> None:
 def look_at_a_study(world: RoleWorld) -> None:
     """`monai-aws show`"""
     _look(world, INTEGRATOR)
+
+
+def view_a_study(world: RoleWorld) -> None:
+    """`monai-aws show --viewer`"""
+    _view(world, INTEGRATOR)
 
 
 def ask_at_once(world: RoleWorld) -> None:

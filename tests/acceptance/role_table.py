@@ -359,7 +359,9 @@ ROLES: dict[str, Role] = {
             "s3:ListBucket",
         )
         | _needed(role_persons.make_a_dataset, "s3:GetObject", "s3:PutObject")
+        | _needed(role_persons.interrupt_a_query, "athena:StopQueryExecution")
         | _needed(role_persons.look_at_images, *_READ_IMAGES)
+        | _needed(role_persons.view_images, "medical-imaging:SearchImageSets")
         | _needed(
             role_persons.start_training,
             "sagemaker:DescribePipeline",
@@ -403,6 +405,7 @@ ROLES: dict[str, Role] = {
             "s3:PutObject",
         )
         | _needed(role_persons.look_at_a_study, *_READ_IMAGES)
+        | _needed(role_persons.view_a_study, "medical-imaging:SearchImageSets")
         | _needed(
             role_persons.ask_for_a_segmentation,
             "logs:DescribeLogStreams",

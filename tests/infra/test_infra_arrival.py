@@ -142,6 +142,17 @@ def test_who_deidentifies_may_read_the_key_and_nobody_else(assembly: Assembly) -
     assert named is deidentifies
 
 
+def test_whatever_keeps_a_study_from_arriving_is_an_alarm(assembly: Assembly) -> None:
+    """Every number of the receiver that is not a success: what it says only in its log, nobody hears."""
+    told = {
+        alarm["Properties"]["MetricName"]
+        for name, alarm in assembly.resources("AWS::CloudWatch::Alarm")
+        if name.startswith("observability/") and alarm["Properties"].get("Namespace") == NAMESPACE
+    }
+    successes = {"Received", "ReceivedBytes", "Imported", "ImportSeconds"}
+    assert told == set(UNITS) - successes
+
+
 def test_what_waits_for_a_person_is_never_imported_nor_deleted(assembly: Assembly) -> None:
     """Of quarantine/ and failed/ the receiver can only add, and the import role sees nothing."""
     for name, policy in assembly.resources("AWS::IAM::ManagedPolicy"):

@@ -73,6 +73,34 @@ def test_the_environment_decides_what_a_deletion_may_take(synthesize: Callable[[
         assert workgroup["RecursiveDeleteOption"] is not protected
 
 
+def rules_of(bucket: Resource) -> list[Resource]:
+    rules: list[Resource] = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert all(rule["Status"] == "Enabled" for rule in rules)
+    return rules
+
+
+def test_no_bucket_keeps_parts_of_unfinished_uploads(assembly: Assembly) -> None:
+    for name, bucket in assembly.resources("AWS::S3::Bucket"):
+        everywhere = [rule for rule in rules_of(bucket) if "Prefix" not in rule]
+        assert [rule["AbortIncompleteMultipartUpload"] for rule in everywhere] == [
+            {"DaysAfterInitiation": 7}
+        ], name
+
+
+def test_what_was_sent_stays_until_it_is_imported_and_nothing_stays_for_ever(assembly: Assembly) -> None:
+    (inbox,) = [one for name, one in assembly.resources("AWS::S3::Bucket") if "BucketsInbox" in name]
+    ageing = {
+        rule.get("Prefix", ""): rule["ExpirationInDays"]
+        for rule in rules_of(inbox)
+        if "ExpirationInDays" in rule
+    }
+    # A year for a person to look at what may be the only copy; and none of the rules reaches `received/`.
+    assert ageing == {"ingest/": 90, "quarantine/": 365, "failed/": 365}
+    # Whatever goes, by age or by hand, can be brought back for a while.
+    (old,) = [rule["NoncurrentVersionExpiration"] for rule in rules_of(inbox) if "Prefix" not in rule]
+    assert old == {"NoncurrentDays": 90}
+
+
 _NAMES = {
     "AWS::CloudTrail::Trail": "TrailName",
     "AWS::Logs::LogGroup": "LogGroupName",

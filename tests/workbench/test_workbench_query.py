@@ -41,6 +41,10 @@ class FakeAthena:
     def __init__(self, pages: list[dict[str, Any]], states: list[str], reason: str = "") -> None:
         self.pages, self.states, self.reason = pages, states, reason
         self.requests: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+
+    def stop_query_execution(self, *, QueryExecutionId: str) -> None:
+        self.stopped.append(QueryExecutionId)
 
     def start_query_execution(self, **request: Any) -> dict[str, Any]:
         self.requests.append(request)
@@ -105,6 +109,43 @@ def test_syntax_that_athena_refuses_at_once() -> None:
 
     with pytest.raises(QueryFailed, match="mismatched input"):
         query(deployment(athena=Refusing([], ["FAILED"])), "SELEC")
+
+
+class Interrupted(FakeAthena):
+    """Somebody presses Ctrl-C while the query runs."""
+
+    def get_query_execution(self, **_: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+
+def test_a_query_that_nobody_waits_for_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    athena = Interrupted([], ["RUNNING"])
+    with pytest.raises(KeyboardInterrupt):
+        query(deployment(athena=athena), "SELECT 1")
+    assert athena.stopped == ["q1"]
+    # Nor one that takes too long.
+    monkeypatch.setattr("workbench.query.QUERY_TIMEOUT_SECONDS", 0.0)
+    athena = FakeAthena([], ["RUNNING"])
+    with pytest.raises(QueryFailed, match="has not ended"):
+        query(deployment(athena=athena), "SELECT 1")
+    assert athena.stopped == ["q1"]
+    # What has ended by itself is left alone.
+    athena = FakeAthena([], ["FAILED"])
+    with pytest.raises(QueryFailed):
+        query(deployment(athena=athena), "SELECT 1")
+    assert athena.stopped == []
+
+
+def test_a_query_that_cannot_be_stopped_is_named_and_the_interruption_stays() -> None:
+    class Unstoppable(Interrupted):
+        def stop_query_execution(self, *, QueryExecutionId: str) -> None:
+            raise error("AccessDeniedException", "not authorized to perform: athena:StopQueryExecution")
+
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        query(deployment(athena=Unstoppable([], ["RUNNING"])), "SELECT 1", progress=told.append)
+    assert told[-1].startswith("query q1 could not be stopped and goes on")
+    assert "athena:StopQueryExecution" in told[-1]
 
 
 def test_quotes_stay_text() -> None:

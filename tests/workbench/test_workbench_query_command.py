@@ -96,11 +96,47 @@ def test_parquet_takes_all_files_of_the_result_into_a_folder_of_their_own(
     there = deployment(athena=athena, s3=FakeResults())
     done = unload(there, "SELECT * FROM series;", tmp_path / "rows")
     assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["a.parquet", "b.parquet"]
-    assert done.statistics["DataScannedInBytes"] == 4096
+    assert sorted(done.files) == sorted((tmp_path / "rows").iterdir())
+    # Rows of patients.
+    assert (tmp_path / "rows").stat().st_mode & 0o077 == 0
     assert athena.statements[0].startswith("UNLOAD (SELECT * FROM series) TO 's3://catalog/query-results/")
     with pytest.raises(WorkbenchError, match="not an empty folder"):
         unload(there, "SELECT 1", tmp_path / "rows")
+    with pytest.raises(WorkbenchError, match="is the name of a file"):
+        unload(there, "SELECT 1", tmp_path / "rows.parquet")
     assert len(athena.statements) == 1
+
+
+def test_a_download_that_was_broken_off_leaves_nothing_that_looks_like_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(FakeResults):
+        def download_file(self, bucket: str, key: str, path: str) -> None:
+            super().download_file(bucket, key, path)
+            if key.endswith("b"):
+                raise KeyboardInterrupt
+
+    monkeypatch.setitem(OUTPUTS["catalog"], "CatalogBucketName", "catalog")
+    with pytest.raises(KeyboardInterrupt):
+        unload(deployment(athena=FakeAthena([]), s3=Broken()), "SELECT 1", tmp_path / "rows")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_tells_bytes_and_cost_and_what_the_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OUTPUTS["catalog"], "CatalogBucketName", "catalog")
+    there = deployment(athena=FakeAthena([]), s3=FakeResults())
+    monkeypatch.setattr(query_command, "deployment_of", lambda _: there)
+    command = ["query", "SELECT 1", "--format", "parquet", "--output"]
+    done = CliRunner().invoke(main.app, [*command, str(tmp_path / "rows")])
+    assert done.exit_code == 0
+    assert "is the table: a folder with 2 Parquet files" in done.stdout
+    assert "4096 bytes scanned, 0.00005 USD" in " ".join(done.stderr.split())
+    done = CliRunner().invoke(main.app, [*command, str(tmp_path / "again"), "--json"])
+    document = json.loads(done.stdout)
+    assert (document["bytesScanned"], document["listPriceUsd"]) == (4096, 0.00005)
+    assert document["folder"] == str(tmp_path / "again")
 
 
 @pytest.mark.parametrize(

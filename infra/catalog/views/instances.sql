@@ -1,19 +1,3 @@
--- The rows of each image set's highest version: of the compacted ones, and of the changes since. A version
--- without rows, and a deleted image set, hide what came before. In both: the compacted rows.
-WITH newest AS (
-    SELECT datastore_id,
-           image_set_id,
-           max(version_id) AS version_id,
-           -- Compacted rows up to here do not count any more.
-           max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
-    FROM instance_changes
-    GROUP BY datastore_id, image_set_id
-),
-merged AS (
-    SELECT datastore_id, image_set_id, max(version_id) AS version_id
-    FROM compacted_instances
-    GROUP BY datastore_id, image_set_id
-)
 SELECT compacted.datastore_id, compacted.image_set_id, compacted.version_id, compacted.is_primary,
        CAST(compacted.created_at AS timestamp(3)) AS created_at,
        CAST(compacted.updated_at AS timestamp(3)) AS updated_at, compacted.patient_id,
