@@ -56,7 +56,9 @@ def unload(deployment: Deployment, sql: str, folder: Path, *, progress: Progress
         )
     bucket = deployment.stack("catalog")["CatalogBucketName"]
     prefix = f"{PREFIX}{uuid.uuid4().hex}/"
-    statement = f"UNLOAD ({sql.strip().rstrip(';')}) TO 's3://{bucket}/{prefix}' WITH (format = 'PARQUET')"
+    # On a line of its own: the query may end in a comment.
+    query = f"{sql.strip().rstrip(';')}\n"
+    statement = f"UNLOAD ({query}) TO 's3://{bucket}/{prefix}' WITH (format = 'PARQUET')"
     _, statistics = run(deployment, statement, progress=progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Some files of a result look like a result: they get the folder's name together.

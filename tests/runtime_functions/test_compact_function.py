@@ -191,13 +191,37 @@ def test_maintenance_is_done_once_a_day() -> None:
     assert world.done == [*once, *once[1:]]
 
 
-def test_a_vacuum_that_needs_more_runs_gets_them() -> None:
-    world = World(fails={"VACUUM": "ICEBERG_VACUUM_MORE_RUNS_NEEDED: removed 20000 files"})
+@pytest.mark.parametrize("kind", ["OPTIMIZE", "VACUUM"])
+def test_maintenance_that_needs_more_runs_gets_them(kind: str) -> None:
+    world = World(fails={kind: f"ICEBERG_{kind}_MORE_RUNS_NEEDED: did a part"})
     world.write("series", Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
     run(world)
-    assert world.done[-1] == "OPTIMIZE compacted_series"
+    assert f"{kind} compacted_series" not in world.done
+    assert len(world.done) == 2, "the other one is done"
     run(world)
-    assert world.done[-1] == "VACUUM compacted_series"
+    assert world.done[-1] == f"{kind} compacted_series"
+
+
+def test_a_table_whose_statements_fail_keeps_the_other_one_back_from_nothing() -> None:
+    world = World(fails={"INSERT": "GENERIC_INTERNAL_ERROR: broken"})
+    for table in CHANGE_TABLES:
+        world.write(table, Written(image_set_id="a" * 32, version=1, rows=(CT,), at=START))
+    with pytest.raises(QueryFailedError, match="GENERIC_INTERNAL_ERROR"):
+        run(world)
+    assert not world.compacted("series")
+    assert len(world.compacted("instances")) == 1
+    assert world.done[-1] == "VACUUM compacted_instances"
+
+
+def test_an_older_version_stays_until_no_query_can_miss_the_newer_one() -> None:
+    world = World()
+    for version in (1, 2):
+        world.write("series", Written(image_set_id="a" * 32, version=version, rows=(), at=world.now))
+        world.later(timedelta(seconds=1))
+    world.later(SETTLE - timedelta(seconds=2))
+    assert run(world).removed == 0
+    world.later(timedelta(seconds=1))
+    assert run(world).removed == 1
 
 
 def test_two_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -227,6 +251,21 @@ def test_a_statement_that_fails_is_told_and_begun_anew() -> None:
         run(world)
     run(world)
     assert len(world.compacted("series")) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("HIVE_BAD_DATA: 'DOE^JOHN' is no number", "HIVE_BAD_DATA"),
+        ("[ErrorCode: INTERNAL_ERROR_QUERY_ENGINE] Amazon Athena experienced", "INTERNAL_ERROR_QUERY_ENGINE"),
+        ("Value 'DOE_JOHN' of ROW cannot be read", "UNKNOWN"),
+        ("DOE_JOHN is no number", "UNKNOWN"),
+        ("", "UNKNOWN"),
+    ],
+)
+def test_of_a_reason_only_athena_s_word_is_told(reason: str, word: str) -> None:
+    error = QueryFailedError(execution_id="q-1", state="failed", reason=reason)
+    assert str(error) == f"query q-1 failed: {word}"
 
 
 def test_an_execution_that_athena_has_forgotten_does_not_stop_it_for_ever() -> None:

@@ -94,12 +94,14 @@ def test_parquet_takes_all_files_of_the_result_into_a_folder_of_their_own(
     monkeypatch.setitem(OUTPUTS["catalog"], "CatalogBucketName", "catalog")
     athena = FakeAthena([])
     there = deployment(athena=athena, s3=FakeResults())
-    done = unload(there, "SELECT * FROM series;", tmp_path / "rows")
+    done = unload(there, "SELECT * FROM series -- all of them", tmp_path / "rows")
     assert sorted(path.name for path in (tmp_path / "rows").iterdir()) == ["a.parquet", "b.parquet"]
     assert sorted(done.files) == sorted((tmp_path / "rows").iterdir())
     # Rows of patients.
     assert (tmp_path / "rows").stat().st_mode & 0o077 == 0
-    assert athena.statements[0].startswith("UNLOAD (SELECT * FROM series) TO 's3://catalog/query-results/")
+    assert athena.statements[0].startswith(
+        "UNLOAD (SELECT * FROM series -- all of them\n) TO 's3://catalog/query-results/"
+    )
     with pytest.raises(WorkbenchError, match="not an empty folder"):
         unload(there, "SELECT 1", tmp_path / "rows")
     with pytest.raises(WorkbenchError, match="is the name of a file"):

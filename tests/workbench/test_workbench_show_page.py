@@ -198,6 +198,11 @@ def test_image_sets_that_nobody_looked_into_are_named(monkeypatch: pytest.Monkey
     assert found == ([], ["e" * 32])
 
 
+def test_a_centre_keeps_its_own_width() -> None:
+    own = greys(header(Modality="MR", WindowCenter=["", 50], WindowWidth=[400, 1500])).windows[0]
+    assert (own.centre, own.width) == (50, 1500)
+
+
 def test_the_contact_sheet_shows_low_values_of_monochrome1_bright() -> None:
     ramp = np.tile(np.arange(64.0), (2, 64, 1))
     plain, inverted = (

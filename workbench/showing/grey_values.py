@@ -111,6 +111,8 @@ def _of_header(header: Dataset, frame: int) -> tuple[GreyWindow, ...]:
         function = str(place.get("VOILUTFunction") or "LINEAR")
         found = []
         for number, (centre, width) in enumerate(zip(centres, widths, strict=False)):
+            if centre is None or width is None:
+                continue
             told = str(names[number]).strip() if number < len(names) else ""
             if not told and len(centres) > 1:
                 told = str(number + 1)
@@ -138,8 +140,9 @@ def _several(value: object) -> list[object]:
     return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
-def _numbers(value: object) -> list[float]:
-    return [float(str(one)) for one in _several(value) if str(one)]
+def _numbers(value: object) -> list[float | None]:
+    """None for an empty value: a centre belongs to the width in the same place."""
+    return [float(str(one)) if str(one) else None for one in _several(value)]
 
 
 def _percentiles(finite: npt.NDArray[np.generic]) -> GreyWindow:

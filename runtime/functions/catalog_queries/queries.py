@@ -18,7 +18,8 @@ _LONGEST_PAUSE = 5.0
 _PAGE = 1000
 """The most rows that a page of GetQueryResults has."""
 
-_WORD = re.compile(r"[A-Z][A-Z_]+")
+_WORD = re.compile(r"(?:\[ErrorCode: )?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?=[:\]]|$)")
+"""At the beginning of Athena's reason; further on, capitals may be a value that it quotes."""
 
 
 class QueryFailedError(FunctionError):
@@ -30,8 +31,8 @@ class QueryFailedError(FunctionError):
     """
 
     def __init__(self, *, execution_id: str, state: str, reason: str) -> None:
-        found = _WORD.search(reason)
-        self.word = found.group() if found else "UNKNOWN"
+        found = _WORD.match(reason)
+        self.word = found.group(1) if found else "UNKNOWN"
         super().__init__(f"query {execution_id} {state}: {self.word}")
 
 

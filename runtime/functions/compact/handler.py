@@ -14,7 +14,9 @@ Whatever ends a run, wherever, the views over the tables stay right, and the nex
 - Athena does a statement wholly or not at all, one Iceberg commit.
 - INSERT would copy an image set twice if two ran at the same time. `progress.py` says why none do.
 - A query that was planned before an INSERT was committed, and lists change objects after they were removed,
-  would miss both. So objects are removed `SETTLE_SECONDS` after the last INSERT at the earliest.
+  would miss both; so would one that lists them twice, before a newer version came and after the older one
+  went. So objects are removed `SETTLE_SECONDS` after the last INSERT, and after the newer version, at the
+  earliest.
 
 Environment:
     CATALOG_BUCKET: The bucket of the catalog's tables.
@@ -30,6 +32,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -50,7 +53,8 @@ TABLES = ("series", "instances")
 _A_CALL = 1000
 """The most keys that DeleteObjects takes."""
 
-_UNFINISHED_VACUUM = "ICEBERG_VACUUM_MORE_RUNS_NEEDED"
+_UNFINISHED = {"ICEBERG_OPTIMIZE_MORE_RUNS_NEEDED", "ICEBERG_VACUUM_MORE_RUNS_NEEDED"}
+"""Athena's words for maintenance that has done a part of its work, and goes on when it is asked again."""
 
 
 class RemovalError(FunctionError):
@@ -80,7 +84,7 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         The fields of `Report`.
 
     Raises:
-        QueryFailedError: A statement failed. The next run begins it anew.
+        QueryFailedError: A statement failed. All else has been done, and the next run begins it anew.
         RemovalError: S3 refused to remove an object.
     """
     variables = os.environ
@@ -123,21 +127,29 @@ class Compaction:
     def work(self) -> Report:
         """Do as much as the time allows."""
         self._report, self._refused = Report(), 0
+        self._failure: QueryFailedError | None = None
         try:
-            self._finish_what_was_begun()
-            for table in TABLES:
-                self._remove(table)
-            for table in TABLES:
-                self._merge(table)
-            for table in TABLES:
-                self._maintain(table)
+            self._try(self._finish_what_was_begun)
+            for step in (self._remove, self._merge, self._maintain):
+                for table in TABLES:
+                    self._try(partial(step, table))
         except (AnotherRunError, OutOfTimeError) as reason:
             logger.info("stopped: %s", reason)
             self._report.complete = False
+        if self._failure is not None:
+            raise self._failure
         if self._refused:
             msg = f"{self._refused} change objects could not be removed"
             raise RemovalError(msg)
         return self._report
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """A statement that fails, perhaps at every run, keeps neither the other table nor a later step back."""
+        try:
+            step()
+        except QueryFailedError as error:
+            logger.error("%s", error)
+            self._failure = self._failure or error
 
     def _finish_what_was_begun(self) -> None:
         self._hurry()
@@ -151,7 +163,7 @@ class Compaction:
         inserted = self.record.now.done.get(f"insert {table}")
         if inserted is not None and self.clock() - inserted < self.settle:
             return
-        found = self._select(statements.superfluous(table, now=self.clock()))
+        found = self._select(statements.superfluous(table, now=self.clock(), settle=self.settle))
         keys = (_key(table, *map(str, row)) for row in found)
         asked = 0
         while batch := list(islice(keys, _A_CALL)):
@@ -228,7 +240,7 @@ class Compaction:
             raise
         except QueryFailedError as error:
             self.record.end(at=None)
-            if error.word == _UNFINISHED_VACUUM:
+            if error.word in _UNFINISHED:
                 logger.info("%s needs another run", running.name)
                 return
             raise

@@ -41,6 +41,7 @@ _KNOWN = """newest AS (
            image_set_id,
            min(version_id) AS first_version,
            max(version_id) AS version_id,
+           max(indexed_at) AS indexed_at,
            max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
     FROM {changes}
     GROUP BY datastore_id, image_set_id
@@ -99,7 +100,7 @@ SELECT DISTINCT change.datastore_id, change.image_set_id, change.version_id
 FROM {changes} AS change
 JOIN newest ON newest.datastore_id = change.datastore_id AND newest.image_set_id = change.image_set_id
 LEFT JOIN held ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
-WHERE change.version_id < newest.version_id
+WHERE (change.version_id < newest.version_id AND newest.indexed_at <= TIMESTAMP '{settled}')
    OR (NOT change.is_deleted AND change.version_id <= held.version_id)
    OR (change.version_id = {tombstone}
        AND newest.first_version = {tombstone}
@@ -149,16 +150,18 @@ def survey(table: str) -> str:
     return _SURVEY.format(table=table, changes=CHANGES[table])
 
 
-def superfluous(table: str, *, now: datetime) -> str:
-    """(datastore, image set, version) of the change objects whose loss changes nothing: a higher version is
-    in the changes, the same or a higher one is compacted, or it is a tombstone with nothing left to hide.
+def superfluous(table: str, *, now: datetime, settle: timedelta) -> str:
+    """(datastore, image set, version) of the change objects whose loss changes nothing: a higher version has
+    been in the changes for longer than `settle`, the same or a higher one is compacted, or it is a tombstone
+    with nothing left to hide.
     """
-    before = now - KEEP_TOMBSTONES
+    before, settled = now - KEEP_TOMBSTONES, now - settle
     return _SUPERFLUOUS.format(
         table=table,
         changes=CHANGES[table],
         tombstone=TOMBSTONE,
         before=f"{before:%Y-%m-%d %H:%M:%S}",
+        settled=f"{settled:%Y-%m-%d %H:%M:%S}",
         most=MOST_REMOVED,
     )
 
