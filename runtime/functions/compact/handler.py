@@ -144,7 +144,7 @@ class Compaction:
         return self._report
 
     def _try(self, step: Callable[[], None]) -> None:
-        """A statement that fails, perhaps at every run, keeps neither the other table nor a later step back."""
+        """A statement that fails, perhaps always, keeps neither the other table nor a later step back."""
         try:
             step()
         except QueryFailedError as error:
