@@ -21,6 +21,12 @@ from local.healthimaging import transfer_syntaxes as ts
 
 Pixels = npt.NDArray[Any]
 
+# The HTJ2K encoder fills its tables when it is first used, and a second thread does not wait for that: in one
+# of some 240 cold starts with eight threads a frame came out wrong, and was refused by the proof below. So
+# one thread alone uses it first.
+for _dtype in ("u1", "i4"):
+    imagecodecs.htj2k_encode(np.zeros((4, 4), _dtype))
+
 
 class CodecError(Exception):
     """Pixel data that cannot be decoded, or not encoded without loss."""
