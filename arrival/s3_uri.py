@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """ "s3://bucket/a/b" -> ("bucket", "a/b")."""
-    parts = urlsplit(uri, allow_fragments=False)
-    return parts.netloc, parts.path.removeprefix("/")
+    # Not as a URL: keys may have "?" and "#" in them.
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -90,10 +90,11 @@ class Intake:
             outcome.dataset.save_as(target, enforce_file_format=True)
             body = target.getvalue()
             self._check_size(body)
-            # Before the instance: what is imported can always be traced back by those who may.
+            # Before the instance: what is imported can always be traced back by those who may. By content:
+            # one UID that is sent under two patients leaves a record of each.
             identity = outcome.identity
             self.imports.put(
-                f"{REIDENTIFICATION}{identity.study_instance_uid}/received-{name}.sealed",
+                f"{REIDENTIFICATION}{identity.study_instance_uid}/received-{name}-{content_digest(body)}.sealed",
                 seal([identity], key=key),
             )
         else:

@@ -13,7 +13,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 _GONE = frozenset({"NoSuchKey", "404", "NotFound"})
-_TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
+_TAKEN = frozenset({"PreconditionFailed", "412"})
+"""Not ConditionalRequestConflict (409): another request for the key is under way, and may fail
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). Who gets
+it tries again later.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

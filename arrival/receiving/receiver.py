@@ -224,7 +224,15 @@ class Receiver:
         with self._lock:
             self._importing.add(closed.batch)
         # As a daemon: the process can end in the midst of an import, and another one brings it to its end.
-        threading.Thread(target=self._settle, args=(closed,), name="import", daemon=True).start()
+        thread = threading.Thread(target=self._settle, args=(closed,), name="import", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no thread left. The batch waits; the thread that looks after batches lives on.
+            logger.error("batch %s: no import now (%s); again later", closed.batch.name, error)
+            with self._lock:
+                self._importing.discard(closed.batch)
+                self._again_at[closed.batch] = (time.monotonic() + RETRY_SECONDS, closed)
 
     def _settle(self, closed: Closed) -> None:
         batch = closed.batch

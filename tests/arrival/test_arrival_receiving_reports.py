@@ -8,8 +8,10 @@ import socket
 import ssl
 import struct
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pydicom
 import pytest
@@ -28,10 +30,15 @@ from receiving_world import (
     write_study,
 )
 
+from arrival.deidentification.deidentifier import Deidentifier
+from arrival.deidentification.key import KeyMaterial
+from arrival.deidentification.reidentification import unseal
 from arrival.receiving.association import NOT_OF_THE_SOP_CLASS, OUT_OF_RESOURCES
 from arrival.receiving.batch import RECORDS
+from arrival.receiving.intake import Deidentifying, Intake
 from arrival.receiving.objects import Objects
 from arrival.receiving.settling import Settled
+from arrival.receiving.studies import Studies
 from arrival.receiving.tls import Certificate
 
 
@@ -216,3 +223,25 @@ def test_connections_that_stop_keep_nobody_out(
             while one.recv(1000):
                 pass
             one.close()
+
+
+def test_one_uid_under_two_patients_leaves_a_sealed_record_of_each(tmp_path: Path) -> None:
+    (file,) = write_study(tmp_path, study="1.2.580", count=1)
+    key, s3 = KeyMaterial.from_secret("0123456789abcdef" * 2), Mock()
+    intake = Intake(
+        inbox=Objects(s3=s3, bucket="inbox"),
+        imports=Objects(s3=s3, bucket="imports"),
+        studies=Studies(receiver="r", quiet_seconds=3600, files_per_batch=9, bytes_per_batch=10**9),
+        deidentifying=Deidentifying(deidentifier=Deidentifier(key=key), key=key),
+    )
+    dataset = pydicom.dcmread(file)
+    for patient in ("MRN1", "MRN2"):
+        dataset.PatientID = patient
+        part10 = BytesIO()
+        dataset.save_as(part10)
+        intake.take(
+            part10.getvalue(), sop_class_uid=dataset.SOPClassUID, sop_instance_uid=dataset.SOPInstanceUID
+        )
+    stored = {call.kwargs["Key"]: call.kwargs["Body"] for call in s3.put_object.call_args_list}
+    sealed = [body for name, body in stored.items() if name.endswith(".sealed")]
+    assert sorted(unseal(one, key=key)[0].original_patient_id for one in sealed) == ["MRN1", "MRN2"]

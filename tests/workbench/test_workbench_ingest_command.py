@@ -18,6 +18,7 @@ from workbench.environment import load_environment
 from workbench.errors import EnvironmentInvalid
 from workbench.ingesting import command, run
 from workbench.ingesting.bars import Bars
+from workbench.ingesting.report_file import ReportNotWritten, report_file
 
 
 @pytest.fixture
@@ -58,6 +59,18 @@ def test_exit_code_is_0_only_if_everything_that_is_dicom_is_in(world: World, tmp
     missing = call(world, "--json", tmp_path / "nowhere")
     assert missing.exit_code == 1
     assert "does not exist" in json.loads(missing.stdout)["error"]["message"]
+
+
+def test_a_report_takes_no_other_file_s_place(tmp_path: Path) -> None:
+    study = tmp_path / "study.dcm"
+    study.write_bytes(b"\0" * 128 + b"DICM")
+    with pytest.raises(ReportNotWritten, match="is no report of an ingest"), report_file(study):
+        pass
+    assert study.read_bytes().endswith(b"DICM")
+    for text in ("first", "second"):
+        with report_file(tmp_path / "report.jsonl") as write:
+            write({"file": text})
+    assert (tmp_path / "report.jsonl").read_text() == '{"file": "second"}\n'
 
 
 def test_ctrl_c_says_how_to_go_on(world: World, tmp_path: Path) -> None:
@@ -116,12 +129,12 @@ def test_the_report_file_is_opened_before_the_ingest_and_is_its_owner_s_alone(
     assert not world.imaging.imports
     report = tmp_path / "out" / "r.jsonl"
     report.parent.mkdir()
-    report.write_text("of yesterday")
+    report.write_text("{}")
     with monkeypatch.context() as patched:
         patched.setattr(world.imaging, "start_dicom_import_job", lambda **_: 1 / 0)
         call(world, "--report", report, tmp_path / "in")
     # An ingest without a report leaves the file as it was, and nothing beside it.
-    assert (report.read_text(), list(report.parent.iterdir())) == ("of yesterday", [report])
+    assert (report.read_text(), list(report.parent.iterdir())) == ("{}", [report])
     assert call(world, "--report", report, tmp_path / "in").exit_code == 0
     assert report.stat().st_mode & 0o777 == 0o600
     assert json.loads(report.read_text().splitlines()[0])["imported"] == 2

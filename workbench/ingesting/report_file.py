@@ -35,6 +35,12 @@ def report_file(path: Path) -> Iterator[WriteLine]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_file():
             raise ReportNotWritten(f"{path} is not a file.", advice="Give --report the name of a file.")
+        if target.exists() and _first_byte(target) not in (b"", b"{"):
+            # `--report *.dcm` names the first of the files that were to be ingested.
+            raise ReportNotWritten(
+                f"{path} is no report of an ingest, and is not replaced by one.",
+                advice="Give --report another name, or take that file away.",
+            )
         handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise ReportNotWritten(
@@ -68,6 +74,11 @@ def _told_of(path: Path) -> Iterator[None]:
             advice="What is in is in, and in the journal: the same command writes the report, and imports "
             "nothing twice.",
         ) from error
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _reason(error: OSError) -> str:

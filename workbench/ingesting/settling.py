@@ -99,6 +99,8 @@ def settle(journal: Journal, run: str, options: Options, *, deidentified: bool, 
         prefix: Where chunks go in the inbox, ending in a slash.
     """
     with journal.transaction():
+        # First: what another machine brought in since a run was broken off is not gone on with.
+        _what_is_in(journal, run, options)
         _take_over(journal, run, deidentified=deidentified)
         _what_is_in(journal, run, options)
         _what_is_under_way(journal, run, wait_for_other_content=options.replace or options.again)

@@ -114,7 +114,7 @@ def _unreadable(path: str, error: OSError) -> Found:
 
 def _is_folder_member(one: zipfile.ZipInfo) -> bool:
     r"""Some programs of Windows write "\" between folders, against APPNOTE 4.4.17.1, and "DICOM\" for one."""
-    return one.filename.endswith("/") or (one.filename.endswith("\\") and not one.file_size)
+    return one.filename.endswith(("/", "\\")) and not one.file_size
 
 
 def _members(path: str, real: str, stamp: str) -> Iterator[Found]:
