@@ -15,6 +15,7 @@ from ingest_world import World, study, write
 from workbench_fakes import error
 
 from arrival.importing.pacing import StartPace
+from arrival.s3_uri import split_s3_uri
 from workbench.ingesting import run
 from workbench.ingesting.command import report_lines
 from workbench.ingesting.journal import Journal
@@ -117,3 +118,20 @@ def test_one_uid_in_thousands_of_files_is_told_of_quickly(world: World, tmp_path
         journal.close()
     # The first other content, by its first name.
     assert named == {f"{n:05d}": "00002" if n < 2 else "00000" for n in range(count)}
+
+
+def test_what_a_job_imported_is_known_to_the_journal_before_any_ledger_is_read(
+    world: World, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another run of the same journal finds an instance neither under way nor in, and sends it again."""
+    study(export, 1)
+    world.ingest(export)
+    monkeypatch.setattr(run, "merge_ledgers", lambda *_: None)
+    again = world.ingest(export)
+    assert len(again.already) == 1
+    assert len(world.imaging.imports) == 1
+
+
+def test_a_key_of_s3_is_no_url() -> None:
+    assert split_s3_uri("s3://bucket/in/a?1#2.dcm") == ("bucket", "in/a?1#2.dcm")
+    assert split_s3_uri("s3://bucket") == ("bucket", "")

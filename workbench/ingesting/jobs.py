@@ -11,7 +11,7 @@ from arrival.importing.import_job import Archive, JobFailedError, start_import, 
 from arrival.importing.job_output import JobOutput, read_job_output
 from arrival.importing.pacing import StartPace
 from workbench.ingesting.journal import Journal
-from workbench.ingesting.ledger import line, write_ledger
+from workbench.ingesting.ledger import line, note_imported, write_ledger
 from workbench.ingesting.sending import Sender
 from workbench.ingesting.watching import Watcher
 
@@ -172,7 +172,10 @@ class ChunkWork:
         )
         if rows:
             write_ledger(self.s3, self.archive, job=chunk["job"], lines=map(line, rows))
-        self.advance(chunk, "done")
+        # Together: what is no longer under way is in, for every run of this journal.
+        with self.journal.transaction():
+            note_imported(self.journal, job=chunk["job"], rows=rows)
+            self.advance(chunk, "done")
 
 
 def _number(file: str) -> int:

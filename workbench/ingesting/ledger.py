@@ -13,6 +13,7 @@ took last: nothing else orders them.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,11 @@ from arrival.importing.import_job import Archive
 from workbench.ingesting.journal import Journal
 
 _BATCH = 500
+_KEEP = (
+    "INSERT INTO ledger (instance, job, content, at, image_set_id, version_id, newest_version_id, is_primary)"
+    # S3's time takes the place of this machine's.
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (instance, job) DO UPDATE SET at = excluded.at"
+)
 
 
 class LedgerError(ArrivalError):
@@ -47,6 +53,20 @@ def line(row: Any) -> dict[str, Any]:
         "versionId": str(row["version_id"]),
         "isPrimary": bool(row["is_primary"]),
     }
+
+
+def note_imported(journal: Journal, *, job: str, rows: Iterable[Any]) -> None:
+    """Know at once what a job of this journal imported: another run may plan before it reads ledgers."""
+    journal.many(
+        _KEEP,
+        [
+            (
+                *(row["instance"], job, row["content"], time.time()),
+                *(row["image_set_id"], row["version_id"], row["version_id"], row["is_primary"]),
+            )
+            for row in rows
+        ],
+    )
 
 
 def merge_ledgers(s3: Any, archive: Archive, journal: Journal) -> None:
@@ -83,9 +103,5 @@ def _merge(s3: Any, archive: Archive, journal: Journal, key: str, at: float) -> 
         ) from error
     with journal.transaction():
         for start in range(0, len(rows), _BATCH):
-            journal.many(
-                "INSERT OR IGNORE INTO ledger (instance, job, content, at, image_set_id, version_id,"
-                " newest_version_id, is_primary) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                rows[start : start + _BATCH],
-            )
+            journal.many(_KEEP, rows[start : start + _BATCH])
         journal.execute("INSERT OR IGNORE INTO merged VALUES (?)", key)

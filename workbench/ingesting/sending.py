@@ -10,7 +10,7 @@ from concurrent.futures import Executor, as_completed
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.importing.import_job import Archive
 from arrival.s3_uri import split_s3_uri
@@ -109,6 +109,9 @@ class Sender:
                     with self._one_large:
                         return self._deidentified(key, stream, row, self.deidentifying, records)
                 return self._deidentified(key, stream, row, self.deidentifying, records)
+        except BotoCoreError:
+            # Of the network; some are an OSError as well, and are not the file's fault.
+            raise
         except (OSError, zipfile.BadZipFile) as error:
             return no_longer_readable(type(error).__name__)
         except ClientError as error:
