@@ -125,8 +125,8 @@ def test_what_a_job_imported_is_known_to_the_journal_before_any_ledger_is_read(
 ) -> None:
     """Else another run of the same journal finds an instance neither under way nor in, and sends it again."""
     study(export, 1)
-    world.ingest(export)
     monkeypatch.setattr(run, "merge_ledgers", lambda *_: None)
+    world.ingest(export)
     again = world.ingest(export)
     assert len(again.already) == 1
     assert len(world.imaging.imports) == 1
