@@ -27,18 +27,25 @@ class Access:
         """Whether this device may open an association. The receiver itself may, on its own machine: it asks
         itself whether it is well (C-ECHO).
         """
+        if self.is_itself(calling_ae_title=calling_ae_title, address=address):
+            return True
         try:
             at = ipaddress.ip_address(address)
         except ValueError:
             return False
-        if calling_ae_title == self.ae_title and at.is_loopback:
-            return True
         return any(
             caller.ae_title == calling_ae_title
             and at.version == caller.network.version
             and at in caller.network
             for caller in self.callers
         )
+
+    def is_itself(self, *, calling_ae_title: str, address: str) -> bool:
+        """Whether the receiver calls itself, on its own machine."""
+        try:
+            return calling_ae_title == self.ae_title and ipaddress.ip_address(address).is_loopback
+        except ValueError:
+            return False
 
 
 def is_ae_title(text: object) -> bool:

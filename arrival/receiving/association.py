@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom import AE, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
 from pynetdicom.sop_class import Verification
 from urllib3.exceptions import HTTPError
 
+from arrival.receiving import contexts
 from arrival.receiving.access import Access
 from arrival.receiving.intake import Intake, NotStorableError, Taken, TooLargeError
 from arrival.receiving.metrics import Metrics
@@ -30,14 +33,19 @@ CANNOT_UNDERSTAND = 0xC000
 and sends it again.
 """
 
-_REJECTED_FOR_GOOD, _BY_ACSE, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
-"""Of A-ASSOCIATE-RJ (PS3.8 section 9.3.4)."""
+PROCESSING_FAILURE = 0x0110
+"""A status of C-ECHO (PS3.7 sections 9.1.5.1.4 and C.5.9)."""
+
+_CALLING_TITLE_UNKNOWN = (0x01, 0x01, 0x03)
+_LOCAL_LIMIT = (0x02, 0x03, 0x02)
+"""Of A-ASSOCIATE-RJ (PS3.8 section 9.3.4): result, source, and reason."""
 
 MOST_ASSOCIATIONS = 50
-"""At the same time. One more is told to come again (local limit exceeded)."""
+"""At the same time. One more is told to come again (local limit exceeded), unless the receiver asks itself
+whether it is well: one that is busy is not ill.
+"""
 TIMEOUT_SECONDS = 60.0
 """For the other side to say something within an association."""
-
 
 _LOOK_SECONDS = 0.1
 _LAST_STORE_SECONDS = 5.0
@@ -69,6 +77,8 @@ class Server:
     tls: ssl.SSLContext | None = None
     received: Callable[[Taken], None] = lambda _taken: None
     """Hears of every acknowledged instance."""
+    healthy: Callable[[], bool] = lambda: True
+    """What a C-ECHO is answered by: whoever asks is told of a failure when this is false."""
     silent_seconds: float = TIMEOUT_SECONDS
     """A connection that is silent for so long before its association is asked for, or in the midst of a
     handshake or a message, is closed.
@@ -87,22 +97,24 @@ class Server:
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         entity = AE(ae_title=self.access.ae_title)
         entity.require_called_aet = True
-        entity.maximum_associations = MOST_ASSOCIATIONS
+        # The limit is kept where it is known who asks, see `_requested`.
+        entity.maximum_associations = sys.maxsize
         entity.network_timeout = entity.dimse_timeout = TIMEOUT_SECONDS
         entity.acse_timeout = self.silent_seconds
+        # What else is supported depends on what a device proposes.
         entity.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
         self._server = entity.start_server(
             self.address,
             block=False,
             ssl_context=_LateHandshake(self.tls) if self.tls is not None else None,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, self._opened),
+                (evt.EVT_CONN_CLOSE, _closed),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_REJECTED, self._rejected),
-                (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+                (evt.EVT_SOP_COMMON, _storage_services),
+                (evt.EVT_C_ECHO, lambda _event: SUCCESS if self.healthy() else PROCESSING_FAILURE),
                 (evt.EVT_C_STORE, self._store),
             ],
         )
@@ -142,11 +154,30 @@ class Server:
             logger.warning("presentation context refused: SOP class %s", context.abstract_syntax)
 
     def _requested(self, event: Any) -> None:
-        calling = str(event.assoc.requestor.primitive.calling_ae_title).strip()
-        if not self.access.allows(calling_ae_title=calling, address=event.assoc.requestor.address):
-            event.assoc.acse.send_reject(_REJECTED_FOR_GOOD, _BY_ACSE, _CALLING_TITLE_UNKNOWN)
-            evt.trigger(event.assoc, evt.EVT_REJECTED, {})
-            event.assoc.kill()
+        association = event.assoc
+        request = association.requestor.primitive
+        if not isinstance(request, A_ASSOCIATE):
+            # It is gone before it asked for anything, see `_closed`.
+            association.is_aborted = True
+            association.kill()
+            return
+        calling = str(request.calling_ae_title).strip()
+        address = association.requestor.address
+        if not self.access.allows(calling_ae_title=calling, address=address):
+            association.acse.send_reject(*_CALLING_TITLE_UNKNOWN)
+            evt.trigger(association, evt.EVT_REJECTED, {})
+            association.kill()
+        elif len(association.ae.active_associations) > MOST_ASSOCIATIONS and not self.access.is_itself(
+            calling_ae_title=calling, address=address
+        ):
+            # No metric: people are called for devices that are unknown, and this one comes again.
+            logger.warning("association put off: %r from %s, all are taken", calling, address)
+            association.acse.send_reject(*_LOCAL_LIMIT)
+            association.kill()
+        else:
+            association.acceptor.supported_contexts = contexts.supported(
+                request.presentation_context_definition_list
+            )
 
     def _rejected(self, event: Any) -> None:
         # Who called is named: a device that was forgotten in the environment file has to be found.
@@ -191,6 +222,20 @@ class Server:
         logger.error("instance refused with status %04X: %s", status, why)
         self.metrics.emit(Refused=1)
         return status
+
+
+def _closed(event: Any) -> None:
+    """Tell an association that its connection is gone.
+
+    pynetdicom tells it so only after it was asked for (PS3.8 table 9-10): one that was closed in the midst of
+    its first words would be waited for, and keep its place, until the timeout.
+    """
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(A_P_ABORT())
+
+
+def _storage_services(event: Any) -> dict[str, Any]:
+    return dict(contexts.storage_services(event.assoc.acceptor.supported_contexts))
 
 
 def _name(error: Exception) -> str:

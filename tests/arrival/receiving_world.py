@@ -24,13 +24,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from made_files import encoded, header
-from pynetdicom import AE
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import Verification
 
+from arrival.deidentification.deidentifier import Deidentifier
 from arrival.deidentification.key import KeyMaterial
-from arrival.importing.import_job import Archive
+from arrival.importing.import_job import BYTES_PER_FILE, Archive
 from arrival.receiving.access import Access, Caller
+from arrival.receiving.association import Server
+from arrival.receiving.intake import Deidentifying, Intake
 from arrival.receiving.metrics import Metrics
+from arrival.receiving.objects import Objects
 from arrival.receiving.receiver import Receiver
+from arrival.receiving.studies import Studies
 from healthimaging.client import connect
 
 TITLE = "MONAI"
@@ -47,12 +54,16 @@ class World:
 
     @property
     def medical_imaging(self) -> Any:
-        return connect(
-            endpoint_url=self.cloud.endpoint_url,
-            region_name=self.cloud.region,
-            aws_access_key_id=self.cloud.access_key_id,
-            aws_secret_access_key=self.cloud.secret_access_key,
-        )
+        return _client(self.cloud, "medical-imaging")
+
+    @property
+    def s3(self) -> Any:
+        return _client(self.cloud, "s3")
+
+    @property
+    def imports(self) -> Objects:
+        """Of the import bucket."""
+        return Objects(s3=self.s3, bucket=self.archive.import_bucket)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -70,14 +81,14 @@ class World:
 
     def keys(self, prefix: str) -> list[str]:
         """Of the inbox."""
-        pages = self.cloud.client("s3").get_paginator("list_objects_v2")
-        found = pages.paginate(Bucket=self.archive.inbox_bucket, Prefix=prefix)
+        found = self.s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.archive.inbox_bucket, Prefix=prefix
+        )
         return [one["Key"] for page in found for one in page.get("Contents", ())]
 
     def body(self, key: str) -> bytes:
         """Of an object of the inbox."""
-        s3 = self.cloud.client("s3")
-        return bytes(s3.get_object(Bucket=self.archive.inbox_bucket, Key=key)["Body"].read())
+        return bytes(self.s3.get_object(Bucket=self.archive.inbox_bucket, Key=key)["Body"].read())
 
     def instances(self) -> set[str]:
         """SOP Instance UIDs of the whole datastore, those of every page."""
@@ -98,7 +109,7 @@ class World:
         settings: dict[str, Any] = {
             "archive": self.archive,
             "access": Access(ae_title=TITLE, callers=(Caller(ae_title=DEVICE, network=HERE),)),
-            "s3": self.cloud.client("s3"),
+            "s3": self.s3,
             "medical_imaging": self.medical_imaging,
             "quiet_seconds": 0.2,
             "look_seconds": 0.05,
@@ -114,13 +125,108 @@ class World:
             receiver.stop(within_seconds=1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """A receiver's DICOM side alone, with S3 in memory: what is imported later is no matter here."""
+
+    server: Server
+    stored: dict[str, bytes]
+    """Objects by key, of all buckets."""
+    emitted: list[str]
+    """Metrics, as they are written."""
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Memory:
+    """S3 in memory, as far as an intake needs it."""
+
+    stored: dict[str, bytes]
+
+    def put_object(self, *, Key: str, Body: bytes, **_request: Any) -> None:
+        self.stored[Key] = Body
+
+
+def intake(stored: dict[str, bytes], *, key: KeyMaterial | None = None, **changes: Any) -> Intake:
+    """One that stores in `stored`, and de-identifies with a key."""
+    objects = Objects(s3=_Memory(stored=stored), bucket="bucket")
+    return Intake(
+        inbox=objects,
+        imports=objects,
+        studies=Studies(receiver="r", quiet_seconds=3600),
+        deidentifying=Deidentifying(deidentifier=Deidentifier(key=key), key=key) if key else None,
+        **changes,
+    )
+
+
+@contextmanager
+def front(*, bytes_per_file: int = BYTES_PER_FILE, **changes: Any) -> Iterator[Front]:
+    """One that listens."""
+    stored: dict[str, bytes] = {}
+    emitted: list[str] = []
+    settings: dict[str, Any] = {
+        "intake": intake(stored, bytes_per_file=bytes_per_file),
+        "access": Access(ae_title=TITLE, callers=(Caller(ae_title=DEVICE, network=HERE),)),
+        "metrics": Metrics(receiver=TITLE, write=emitted.append),
+        "address": ("127.0.0.1", 0),
+    }
+    server = Server(**(settings | changes))
+    server.start()
+    try:
+        yield Front(server=server, stored=stored, emitted=emitted)
+    finally:
+        server.stop(within_seconds=0)
+
+
+@contextmanager
+def associated(
+    port: int, *contexts: tuple[str, list[str]], title: str = DEVICE, called: str = TITLE, tls: Any = None
+) -> Iterator[Any]:
+    """A device's association that proposes SOP classes, each with transfer syntaxes in the device's order.
+
+    It may have been rejected.
+    """
+    entity = AE(ae_title=title)
+    proposed = contexts or ((str(Verification), [str(ImplicitVRLittleEndian)]),)
+    entity.requested_contexts = [build_context(*one) for one in proposed]
+    tls_args = (tls, "localhost") if tls else None
+    association = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls_args)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
 def _unpacked(blob: bytes) -> bytes:
     return gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob
 
 
+_CLIENTS: dict[tuple[str, str], Any] = {}
+
+
+def _client(cloud: CloudUnderTest, service: str) -> Any:
+    """Made once for a cloud: to make one takes longer than to import a study."""
+    key = (cloud.endpoint_url, service)
+    if key not in _CLIENTS and service == "medical-imaging":
+        _CLIENTS[key] = connect(
+            endpoint_url=cloud.endpoint_url,
+            region_name=cloud.region,
+            aws_access_key_id=cloud.access_key_id,
+            aws_secret_access_key=cloud.secret_access_key,
+        )
+    elif key not in _CLIENTS:
+        _CLIENTS[key] = cloud.client(service)
+    return _CLIENTS[key]
+
+
 def new_world(cloud: CloudUnderTest) -> World:
+    """Empty, and nobody else's."""
     name = f"receive-{uuid.uuid4().hex[:12]}"
-    s3, iam = cloud.client("s3"), cloud.client("iam")
+    s3, iam = _client(cloud, "s3"), _client(cloud, "iam")
     for bucket in (f"{name}-inbox", f"{name}-imports"):
         s3.create_bucket(Bucket=bucket)
     trust = {
@@ -137,7 +243,7 @@ def new_world(cloud: CloudUnderTest) -> World:
     iam.put_role_policy(
         RoleName=name, PolicyName="import", PolicyDocument=json.dumps({"Statement": [allowed]})
     )
-    datastore = cloud.client("medical-imaging").create_datastore(datastoreName=name)["datastoreId"]
+    datastore = _client(cloud, "medical-imaging").create_datastore(datastoreName=name)["datastoreId"]
     return World(
         cloud=cloud,
         archive=Archive(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import socket
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ import pydicom
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from cloud_under_test import REPOSITORY, CloudUnderTest, free_port
-from pydicom.data import get_testdata_file
 from pynetdicom import AE
 from receiving_world import (
     DEVICE,
@@ -37,28 +34,14 @@ from receiving_world import (
 
 from arrival.__main__ import echo
 from arrival.deidentification.reidentification import unseal
-from arrival.receiving.access import Access, Caller
-from arrival.receiving.association import CANNOT_UNDERSTAND, NOT_OF_THE_SOP_CLASS, OUT_OF_RESOURCES
+from arrival.receiving.association import OUT_OF_RESOURCES
 from arrival.receiving.batch import Batch
 from arrival.receiving.lives import Lives
-from arrival.receiving.objects import Objects
 from arrival.receiving.tls import Certificate, TlsError
 from arrival.settings import Settings, SettingsError
 
-COMPRESSED = (
-    "CT_small.dcm",
-    "JPEG2000.dcm",
-    "JPEG-LL.dcm",
-    "MR_small_RLE.dcm",
-    "SC_rgb_jpeg_dcmtk.dcm",
-    "image_dfl.dcm",
-    "ExplVR_BigEnd.dcm",
-    "693_J2KR.dcm",
-)
-"""One of each family of transfer syntaxes among pydicom's files."""
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world(cloud: CloudUnderTest) -> World:
     return new_world(cloud)
 
@@ -69,41 +52,31 @@ def settled(receiver: Any) -> bool:
 
 def test_several_devices_at_once_and_every_instance_is_imported(world: World, tmp_path: Path) -> None:
     studies = {f"1.2.40{n}": write_study(tmp_path, study=f"1.2.40{n}", count=4) for n in range(4)}
-    with world.receiver() as receiver, ThreadPoolExecutor(4) as devices:
-        codes = devices.map(lambda files: send(files, port=receiver.port), studies.values())
-        assert list(codes) == [0, 0, 0, 0]
+    real, *others = studies.values()
+    with world.receiver() as receiver, ThreadPoolExecutor(3) as devices:
+        answered = devices.map(lambda files: statuses(files, port=receiver.port), others)
+        assert send(real, port=receiver.port) == 0
+        assert all(set(one.values()) == {0} for one in answered)
         assert receiver.totals.received == 16
-        until(lambda: settled(receiver))
-        assert (receiver.totals.imported, receiver.totals.failed) == (16, 0)
-    assert {f"{study}.1.{n}" for study in studies for n in range(4)} <= world.instances()
+        until(lambda: receiver.totals.imported + receiver.totals.failed == 16 and settled(receiver))
+        assert receiver.totals.failed == 0
+    assert {f"{study}.1.{n}" for study in studies for n in range(4)} == world.instances()
     assert world.keys("received/") == []
 
 
-def test_what_lies_in_s3_is_what_was_sent_whatever_its_transfer_syntax(world: World) -> None:
-    files = [Path(get_testdata_file(name)) for name in COMPRESSED]
-    with world.receiver(quiet_seconds=3600) as receiver:
-        answered = statuses(files, port=receiver.port)
-        assert set(answered.values()) == {0}
-        assert len(world.keys("received/")) == len(files)
-        stored = {}
-        for key in world.keys("received/"):
-            body = world.body(key)
-            stored[str(pydicom.dcmread(BytesIO(body), stop_before_pixels=True).SOPInstanceUID)] = body
-    for file in files:
-        source = pydicom.dcmread(file)
-        ours = pydicom.dcmread(BytesIO(stored[str(source.SOPInstanceUID)]))
-        assert ours.file_meta.TransferSyntaxUID == source.file_meta.TransferSyntaxUID
-        assert ours.PixelData == source.PixelData
-        # The client leaves out lengths of groups, which are retired.
-        sent = {tag: value for tag, value in source.to_json_dict().items() if not tag.endswith("0000")}
-        assert ours.to_json_dict() == sent
-    # Nothing was imported. The next receiver finds them, and says of each what became of it.
-    with world.receiver() as next_one:
-        until(lambda: next_one.totals.imported + next_one.totals.failed == len(files) and settled(next_one))
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+def test_what_healthimaging_refuses_is_kept_with_the_reason(world: World, tmp_path: Path) -> None:
+    good = write_study(tmp_path, study="1.2.405", count=1)
+    # HealthImaging takes identifiers of up to 256 characters.
+    (bad,) = write_study(tmp_path, study="1.2.406", count=1, patient="X" * 300)
+    with world.receiver() as receiver:
+        assert set(statuses([*good, bad], port=receiver.port).values()) == {0}
+        until(lambda: (receiver.totals.imported, receiver.totals.failed) == (1, 1) and settled(receiver))
+    reason, kept = sorted(world.keys("failed/"), key=lambda key: key.endswith(".dcm"))
+    assert reason == f"{kept}.json"
+    assert "PatientID" in world.body(reason).decode()
+    assert data_set_bytes(world.body(kept)) == data_set_bytes(bad.read_bytes())
     assert world.keys("received/") == []
-    failed = [key for key in world.keys("failed/") if key.endswith(".dcm")]
-    assert len(failed) == next_one.totals.failed
-    assert all(f"{key}.json" in world.keys("failed/") for key in failed)
 
 
 def test_an_instance_sent_twice_is_one(world: World, tmp_path: Path) -> None:
@@ -137,12 +110,13 @@ def test_killed_receivers_lose_nothing_that_they_acknowledged(world: World, tmp_
         threading.Thread(target=program.stdout.read, daemon=True).start()
         assert echo(_settings(world, port)) == 0
         entity = AE(ae_title=DEVICE)
-        entity.dimse_timeout = 5
         first = pydicom.dcmread(files[0])
         entity.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
         association = entity.associate("127.0.0.1", port, ae_title=TITLE)
         for number, file in enumerate(files):
             if number == 12:
+                # The dead answer nothing.
+                association.dimse_timeout = 0.5
                 os.kill(program.pid, signal.SIGKILL)
             try:
                 answer = association.send_c_store(dataset := pydicom.dcmread(file))
@@ -156,8 +130,8 @@ def test_killed_receivers_lose_nothing_that_they_acknowledged(world: World, tmp_
         program.wait()
     assert len(acknowledged) >= 12
     with world.receiver(silent_seconds=1.0) as other:
-        until(lambda: other.totals.imported >= len(acknowledged) and settled(other))
-    assert set(acknowledged) <= world.instances()
+        until(lambda: set(acknowledged) <= world.instances())
+        assert other.totals.failed == 0
 
 
 def test_a_device_that_breaks_off_has_what_was_acknowledged(world: World, tmp_path: Path) -> None:
@@ -192,50 +166,13 @@ def test_what_s3_did_not_take_is_not_acknowledged(world: World, tmp_path: Path) 
                     raise EndpointConnectionError(endpoint_url="s3")
             return self.s3.put_object(**request)
 
-    with world.receiver(s3=Failing(world.cloud.client("s3"))) as receiver:
+    with world.receiver(s3=Failing(world.s3)) as receiver:
         answered = statuses(files, port=receiver.port)
         assert answered == {"1.2.440.1.0": 0, "1.2.440.1.1": OUT_OF_RESOURCES, "1.2.440.1.2": 0}
         until(lambda: receiver.totals.imported == 2)
         # The device sends again what was refused.
         assert statuses(files[1:2], port=receiver.port) == {"1.2.440.1.1": 0}
         until(lambda: receiver.totals.imported == 3)
-
-
-def test_what_contradicts_its_request_is_refused(world: World, tmp_path: Path) -> None:
-    (file,) = write_study(tmp_path, study="1.2.450", count=1)
-    with world.receiver(quiet_seconds=3600) as receiver:
-        entity = AE(ae_title=DEVICE)
-        dataset = pydicom.dcmread(file)
-        entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-        association = entity.associate("127.0.0.1", receiver.port, ae_title=TITLE)
-        del dataset.StudyInstanceUID
-        assert association.send_c_store(dataset).Status in (NOT_OF_THE_SOP_CLASS, CANNOT_UNDERSTAND)
-        association.release()
-        assert receiver.totals.received == 0
-        assert not [key for key in world.keys("received/") if key.endswith(".dcm")]
-
-
-@pytest.mark.parametrize(
-    ("title", "called", "network", "reason"),
-    [
-        ("STRANGER", TITLE, "127.0.0.0/8", 3),
-        (DEVICE, TITLE, "10.0.0.0/8", 3),
-        (DEVICE, "OTHER", "127.0.0.0/8", 7),
-    ],
-)
-def test_strangers_are_rejected_with_the_standards_reason(
-    world: World, title: str, called: str, network: str, reason: int
-) -> None:
-    access = Access(ae_title=TITLE, callers=(Caller(ae_title=DEVICE, network=ipaddress.ip_network(network)),))
-    emitted: list[str] = []
-    with world.receiver(access=access) as receiver:
-        receiver.metrics.__dict__["write"] = emitted.append
-        entity = AE(ae_title=title)
-        entity.add_requested_context("1.2.840.10008.1.1")
-        association = entity.associate("127.0.0.1", receiver.port, ae_title=called)
-        assert association.is_rejected
-        assert association.acceptor.primitive.diagnostic == reason
-    assert "RejectedAssociations" in emitted[0]
 
 
 def test_deidentified_before_anything_is_stored(world: World, tmp_path: Path) -> None:
@@ -251,17 +188,15 @@ def test_deidentified_before_anything_is_stored(world: World, tmp_path: Path) ->
         until(lambda: receiver.totals.imported == 2)
     assert not {"1.2.460.1.0", "1.2.460.1.1", "1.2.460.9"} & world.instances()
     assert len([one for one in world.keys("quarantine/") if one.endswith(".dcm")]) == 1
-    imports = Objects(s3=world.cloud.client("s3"), bucket=world.archive.import_bucket)
-    sealed = [one.key for one in imports.list("reidentification/")]
-    identities = {one for at in sealed for one in unseal(imports.read(at) or b"", key=key)}
+    sealed = [one.key for one in world.imports.list("reidentification/")]
+    identities = {one for at in sealed for one in unseal(world.imports.read(at) or b"", key=key)}
     assert {one.original_sop_instance_uid for one in identities} == {"1.2.460.1.0", "1.2.460.1.1"}
     assert {one.sop_instance_uid for one in identities} <= world.instances()
-    assert list(imports.list("reports/deidentification/"))
+    assert list(world.imports.list("reports/deidentification/"))
 
 
 def test_one_of_two_claims_a_dead_receivers_batch(world: World) -> None:
-    imports = Objects(s3=world.cloud.client("s3"), bucket=world.archive.import_bucket)
-    one, other = (Lives(imports=imports, receiver=name) for name in ("one", "other"))
+    one, other = (Lives(imports=world.imports, receiver=name) for name in ("one", "other"))
     batch = Batch(study="a" * 32, name="dead.000001")
     for lives in (one, other):
         lives.beat()
