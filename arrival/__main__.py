@@ -26,6 +26,10 @@ from arrival.receiving.tls import Certificate
 from arrival.settings import Settings
 from healthimaging.client import connect
 
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 15.0
+"""How often the receiver is asked whether it can import."""
 _S3 = Config(retries={"mode": "standard", "total_max_attempts": 4}, max_pool_connections=64)
 """A device waits while an instance goes to S3: seconds, not minutes."""
 
@@ -80,9 +84,12 @@ def receive(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     receiver.start()
-    asked.wait()
+    while receiver.healthy and not asked.wait(_LOOK_SECONDS):
+        pass
+    if not asked.is_set():
+        logger.error("a thread that imports has ended; the receiver ends, to be started again")
     receiver.stop()
-    return 0
+    return 0 if asked.is_set() else 1
 
 
 def echo(settings: Settings) -> int:

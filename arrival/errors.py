@@ -6,6 +6,8 @@ patient.
 
 from __future__ import annotations
 
+from botocore.exceptions import ClientError
+
 
 class ArrivalError(Exception):
     """Base of every error that this package raises on purpose.
@@ -31,3 +33,12 @@ class KeyMaterialError(ArrivalError):
 
 class SealedRecordError(ArrivalError):
     """A re-identification record was sealed with another key, or is damaged."""
+
+
+def cause_of(error: Exception) -> str:
+    """An error for the log: what this package says itself, a service's code, otherwise its type. Texts of
+    others may quote what is in a data set.
+    """
+    if isinstance(error, ArrivalError):
+        return error.message
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

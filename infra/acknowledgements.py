@@ -707,8 +707,8 @@ def _receiver(platform: Platform) -> Iterator[Acknowledgement]:
     role = "arrival/Receiver/Policy/Resource"
     for prefix in ("received", "quarantine", "failed"):
         yield _wildcard(role, f"{inbox}/{prefix}/*", _OBJECTS)
-    told = ["reports/deidentification", "reidentification"] if environment.arrival.deidentify else []
-    for prefix in ("received", *told):
+    sealed = ["reidentification"] if environment.arrival.deidentify else []
+    for prefix in ("received", "reports/deidentification", *sealed):
         yield _wildcard(role, f"{imports}/{prefix}/*", _OBJECTS)
     yield _wildcard(
         "arrival/Service/Starter/Policy/Resource",

@@ -147,7 +147,7 @@ def receive_command(
         how = ", de-identified" if wanted else ""
         output.progress(f"{aet} listens at {host}:{receiver.port}{how}; Ctrl-C ends it")
         try:
-            while not ended.wait(LOOK_SECONDS):
+            while receiver.healthy and not ended.wait(LOOK_SECONDS):
                 pass
         except KeyboardInterrupt:
             output.progress("ending")

@@ -30,6 +30,10 @@ class JobFailedError(ImportFailedError):
     """A job ended as FAILED: for its role, its buckets or its quotas. None of its files was imported."""
 
 
+class JobRunsError(ImportFailedError):
+    """A job has not ended yet. It goes on in HealthImaging."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Archive:
     """The datastore that files go to, and the buckets on the way there (outputs of stack `data`)."""
@@ -77,15 +81,24 @@ def start_import(
 
 
 def outcome(
-    medical_imaging: Any, s3: Any, archive: Archive, job: ImportJob, *, every_seconds: float = 1.0
+    medical_imaging: Any,
+    s3: Any,
+    archive: Archive,
+    job: ImportJob,
+    *,
+    every_seconds: float = 1.0,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
 ) -> JobOutput:
     """Wait until a job has ended, and read what it says about its files.
 
     Raises:
         JobFailedError: The job as a whole failed.
-        ImportFailedError: It does not end, or left no manifest.
+        JobRunsError: It has not ended yet.
+        ImportFailedError: It left no manifest.
     """
-    output_uri = wait_for_end(medical_imaging, archive, job.job_id, every_seconds=every_seconds)
+    output_uri = wait_for_end(
+        medical_imaging, archive, job.job_id, every_seconds=every_seconds, timeout_seconds=timeout_seconds
+    )
     return read_job_output(
         s3,
         job_id=job.job_id,
@@ -101,6 +114,7 @@ def wait_for_end(
     job_id: str,
     *,
     every_seconds: float = 1.0,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Wait until a job is COMPLETED, and return the S3 URI of its output folder.
@@ -110,11 +124,12 @@ def wait_for_end(
         archive: Whose datastore the job imports to.
         job_id: The job.
         every_seconds: How often it is looked at (GetDICOMImportJob: 25 a second for the account).
+        timeout_seconds: How long.
         sleep: Waits between two looks; may raise, to end the waiting.
 
     Raises:
         JobFailedError: The job as a whole failed.
-        ImportFailedError: It has not ended after `JOB_TIMEOUT_SECONDS`.
+        JobRunsError: It has not ended after `timeout_seconds`.
     """
 
     def ended() -> Mapping[str, Any] | None:
@@ -126,8 +141,8 @@ def wait_for_end(
     properties = poll(
         ended,
         every_seconds=every_seconds,
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
-        on_timeout=_does_not_end(job_id),
+        timeout_seconds=timeout_seconds,
+        on_timeout=_does_not_end(job_id, timeout_seconds),
         sleep=sleep,
     )
     if properties["jobStatus"] == "FAILED":
@@ -139,8 +154,8 @@ def wait_for_end(
     return str(properties["outputS3Uri"])
 
 
-def _does_not_end(job_id: str) -> Callable[[], ImportFailedError]:
-    return lambda: ImportFailedError(
-        f"Import job {job_id} has not ended after {JOB_TIMEOUT_SECONDS / 60:.0f} minutes.",
+def _does_not_end(job_id: str, seconds: float) -> Callable[[], ImportFailedError]:
+    return lambda: JobRunsError(
+        f"Import job {job_id} has not ended after {seconds / 60:.0f} minutes.",
         advice="It goes on in HealthImaging; look at it with GetDICOMImportJob.",
     )

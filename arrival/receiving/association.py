@@ -18,6 +18,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT
 from pynetdicom.sop_class import Verification
 from urllib3.exceptions import HTTPError
 
+from arrival.errors import cause_of
 from arrival.receiving import contexts
 from arrival.receiving.access import Access
 from arrival.receiving.intake import Intake, NotStorableError, Taken, TooLargeError
@@ -209,7 +210,7 @@ class Server:
         except TooLargeError as error:
             return self._refuse(OUT_OF_RESOURCES, error.message)
         except (ClientError, BotoCoreError, HTTPError, OSError) as error:
-            return self._refuse(OUT_OF_RESOURCES, f"S3 did not take it ({_name(error)})")
+            return self._refuse(OUT_OF_RESOURCES, f"S3 did not take it ({cause_of(error)})")
         except Exception as error:  # noqa: BLE001 - whatever it is, an instance that is not stored is not acknowledged
             return self._refuse(CANNOT_UNDERSTAND, type(error).__name__)
         self.metrics.emit(
@@ -236,7 +237,3 @@ def _closed(event: Any) -> None:
 
 def _storage_services(event: Any) -> dict[str, Any]:
     return dict(contexts.storage_services(event.assoc.acceptor.supported_contexts))
-
-
-def _name(error: Exception) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

@@ -59,6 +59,13 @@ class Batch:
         """Whether a job has been silent about its instances before."""
         return self.name.endswith(_AGAIN)
 
+    @property
+    def first_try(self) -> Batch | None:
+        """Where the instances of a second try come from; None for other batches."""
+        if not self.is_second_try:
+            return None
+        return Batch(study=self.study, name=self.name.removesuffix(_AGAIN))
+
     def client_token(self, attempt: int) -> str:
         """Of the import job: the same for whoever starts it, so that it is one job."""
         return hashlib.sha256(f"{self.prefix}{attempt}".encode()).hexdigest()

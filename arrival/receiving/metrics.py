@@ -19,12 +19,14 @@ UNITS = {
     "ReceivedBytes": "Bytes",
     "Imported": "Count",
     "Failed": "Count",
+    "ImportAttemptsFailed": "Count",
     "Quarantined": "Count",
     "Refused": "Count",
     "RejectedAssociations": "Count",
     "ImportSeconds": "Seconds",
 }
 """Received: acknowledged instances. Refused: instances that were not, which the device sends again.
+ImportAttemptsFailed: times that a batch could not be imported; it waits in S3 and is tried again.
 ImportSeconds: from a study's last instance to the end of its import job.
 """
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -31,6 +32,8 @@ class Record:
     file: str
     """Its name in the batch, which it has in quarantine, too."""
     document: Mapping[str, Any]
+    written: datetime | None = None
+    """When S3 took it; None of one that is not read from there."""
 
     @property
     def quarantine_key(self) -> str | None:
@@ -102,14 +105,23 @@ def write(inbox: Objects, batch: Batch, record: Record) -> None:
     inbox.put_json(f"{batch.records}{record.file}.json", dict(record.document))
 
 
+def are_there(inbox: Objects, batch: Batch) -> bool:
+    """Whether anything is known about instances of a batch besides themselves."""
+    return next(inbox.list(batch.records), None) is not None
+
+
 def read(inbox: Objects, batch: Batch) -> list[Record]:
     """All records of a batch, in the order of their names."""
-    keys = [one.key for one in inbox.list(batch.records)]
+    stored = list(inbox.list(batch.records))
     with ThreadPoolExecutor(_READERS) as readers:
-        bodies = readers.map(inbox.read, keys)
+        bodies = readers.map(inbox.read, [one.key for one in stored])
         return [
-            Record(file=key.removeprefix(batch.records).removesuffix(".json"), document=json.loads(body))
-            for key, body in zip(keys, bodies, strict=True)
+            Record(
+                file=one.key.removeprefix(batch.records).removesuffix(".json"),
+                document=json.loads(body),
+                written=one.modified,
+            )
+            for one, body in zip(stored, bodies, strict=True)
             # Gone: another one has just settled this batch.
             if body is not None
         ]

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from arrival.importing.import_job import Archive, JobFailedError, outcome, start_import
-from arrival.importing.job_output import JobOutput
-from arrival.importing.pacing import StartPace
 from arrival.receiving import records
 from arrival.receiving.batch import FAILED, Batch
+from arrival.receiving.batch_job import NOTHING, BatchJobs, Said
 from arrival.receiving.objects import Objects
 from arrival.receiving.records import Record
 from arrival.receiving.studies import Closed
 
-MOST_JOBS = 288
-"""Jobs of a batch that failed as a whole before its instances are put to the failed ones."""
+INSTANCE_COMES_WITHIN = timedelta(hours=1)
+"""After its record, if it comes at all: a request to S3 takes seconds, a process that was frozen longer."""
+
+REPORTS = "reports/deidentification/"
+"""Of de-identification, in the import bucket: one a study and batch."""
 
 NOT_REPORTED = "NotReported"
 
@@ -52,64 +54,43 @@ class Settled:
 class Settling:
     """Imports batches. Used by several threads."""
 
-    medical_imaging: Any
-    s3: Any
-    archive: Archive
+    jobs: BatchJobs
     inbox: Objects
     imports: Objects
-    pace: StartPace
-    every_seconds: float = 1.0
 
     def settle(self, closed: Closed) -> Settled:
         """Import a batch, write its report, and clear it away.
 
         Raises:
-            ImportFailedError: The job failed as a whole or does not end. The batch stays for another attempt.
+            ImportFailedError: The job failed as a whole or has not ended. The batch stays for another
+                attempt.
+            ClientError, BotoCoreError: S3 or HealthImaging did not answer. The batch stays, too.
         """
         batch = closed.batch
         keys = [one.key for one in self.inbox.list(batch.prefix)]
-        known = records.read(self.inbox, batch)
-        if not keys and not known and not closed.kept:
+        if not keys and not closed.kept and not records.are_there(self.inbox, batch):
             return Settled(batch=batch)
         at = f"{batch.prefix}report.json"
-        said = self.imports.read(at)
-        if said is None:
-            held = {key.removeprefix(batch.prefix) for key in keys}
-            output = self._import(batch, held) if held else _NOTHING
-            body = json.dumps(_report(closed, held, known, output), indent=2).encode()
+        written = self.imports.read(at)
+        if written is None:
+            held = frozenset(key.removeprefix(batch.prefix) for key in keys)
+            said = self.jobs.run(batch, held) if held else Said(document=NOTHING, asked=held)
+            # Only now: an instance that came late may be among those that the job found.
+            known = records.read(self.inbox, batch)
+            body = json.dumps(_report(closed, held, known, said), indent=2).encode()
             # Two at once: the first one's holds for both.
-            said = body if self.imports.put_new(at, body) else self.imports.read(at) or body
-        return self._clear(batch, keys, known, json.loads(said))
+            written = body if self.imports.put_new(at, body) else self.imports.read(at) or body
+        else:
+            known = records.read(self.inbox, batch)
+        return self._clear(closed, keys, known, json.loads(written))
 
-    def _import(self, batch: Batch, held: set[str]) -> dict[str, Any]:
-        attempt = sum(1 for _ in self.imports.list(f"{batch.prefix}job-failed-"))
-        if attempt >= MOST_JOBS:
-            reason = {"kind": "ImportJobFailed", "reason": f"{attempt} import jobs failed"}
-            return _NOTHING | {"failed": [{"file": file, **reason} for file in sorted(held)]}
-        job = self.pace.start(
-            lambda: start_import(
-                self.medical_imaging,
-                self.archive,
-                prefix=batch.prefix,
-                client_token=batch.client_token(attempt),
-                name=f"received-{batch.name}",
-            )
-        )
-        try:
-            output = outcome(
-                self.medical_imaging, self.s3, self.archive, job, every_seconds=self.every_seconds
-            )
-        except JobFailedError as error:
-            document = {"jobId": job.job_id, "message": error.message}
-            self.imports.put_json(f"{batch.prefix}job-failed-{attempt}.json", document)
-            raise
-        return _said(output)
-
-    def _clear(self, batch: Batch, keys: list[str], known: list[Record], report: dict[str, Any]) -> Settled:
+    def _clear(self, closed: Closed, keys: list[str], known: list[Record], report: dict[str, Any]) -> Settled:
+        batch = closed.batch
         failed = {one["file"]: {"kind": one["kind"], "reason": one["reason"]} for one in report["failed"]}
         imported = {one["file"] for one in report["imported"]} - set(failed)
         quarantined = {one["file"] for one in report["quarantined"]}
-        self._report_deidentification(batch, known, {*failed, *imported, *quarantined})
+        ended = {*failed, *imported, *quarantined}
+        self._report_deidentification(batch, [one for one in known if one.file in ended])
         # A process that was taken for dead may have gone on: what the report does not name goes on, too.
         again = set(report["again"])
         again |= {one.file for one in known if one.quarantine_key and one.file not in quarantined}
@@ -125,7 +106,14 @@ class Settling:
                 self.inbox.delete(key)
             else:
                 self.inbox.move(key, f"{batch.again.prefix}{name}")
-        records.delete(self.inbox, batch, known)
+        records.delete(
+            self.inbox, batch, [one for one in known if one.file in ended | again or _is_stale(one)]
+        )
+        left = batch.again if again else None
+        # Who took the batch over counts it unless somebody has: late instances bring it up once more, and all
+        # of the report would count again.
+        if not self.imports.put_new(f"{batch.prefix}settled", b"") and closed.kept is None:
+            return Settled(batch=batch, again=frozenset(again), left=left)
         return Settled(
             batch=batch,
             imported=len(imported),
@@ -133,15 +121,15 @@ class Settling:
             quarantined=len(quarantined),
             missing=len(report["missing"]),
             again=frozenset(again),
-            left=batch.again if again else None,
+            left=left,
         )
 
-    def _report_deidentification(self, batch: Batch, known: list[Record], settled: set[str]) -> None:
-        """The first one is written before any record goes, so it is the complete one."""
-        documents = records.study_documents(one for one in known if one.file in settled)
-        for study, document in documents.items():
-            at = f"reports/deidentification/{study}/{batch.name}.json"
-            self.imports.put_new(at, json.dumps(document, indent=2).encode())
+    def _report_deidentification(self, batch: Batch, known: list[Record]) -> None:
+        """The first one is written before any record goes, and after the job: so it is the complete one."""
+        for study, document in records.study_documents(known).items():
+            self.imports.put_new(
+                f"{REPORTS}{study}/{batch.name}.json", json.dumps(document, indent=2).encode()
+            )
 
     def _fail(self, batch: Batch, key: str, reason: dict[str, str]) -> None:
         """To where failures wait for a person: the reason first, then the object."""
@@ -150,27 +138,17 @@ class Settling:
         self.inbox.move(key, to)
 
 
-_NOTHING: dict[str, Any] = {"jobId": None, "imported": [], "failed": [], "warnings": []}
-"""What no job says."""
+def _is_stale(record: Record) -> bool:
+    """Whether the instance of a record without one will not come any more: a process ended in between."""
+    return record.written is not None and datetime.now(UTC) - record.written > INSTANCE_COMES_WITHIN
 
 
-def _said(output: JobOutput) -> dict[str, Any]:
-    return {
-        "jobId": output.job_id,
-        "imported": [
-            {"file": one.file, "imageSetId": one.image_set_id, "isPrimary": one.is_primary}
-            for one in output.imported
-        ],
-        "failed": [{"file": one.file, "kind": one.kind, "reason": one.reason} for one in output.failed],
-        "warnings": [{"file": one.file, "code": one.code, "message": one.message} for one in output.warnings],
-    }
-
-
-def _report(closed: Closed, held: set[str], known: list[Record], output: dict[str, Any]) -> dict[str, Any]:
+def _report(closed: Closed, held: frozenset[str], known: list[Record], said: Said) -> dict[str, Any]:
     """The outcome of a batch. Every instance that was received is in exactly one of `imported`, `failed`,
     `quarantined`, `again` and `missing`; received is what S3 has, and what this process remembers to have
     acknowledged.
     """
+    output = said.document
     quarantined = [
         {"file": one.file, "key": one.quarantine_key, "reasons": one.reasons}
         for one in known
@@ -178,18 +156,19 @@ def _report(closed: Closed, held: set[str], known: list[Record], output: dict[st
     ]
     failed = {one["file"] for one in output["failed"]}
     imported = {one["file"] for one in output["imported"]} - failed
-    silent = sorted(held - imported - failed)
+    silent = held - imported - failed
     if closed.batch.is_second_try:
         why = {"kind": NOT_REPORTED, "reason": "two import jobs say nothing of it"}
-        output = output | {"failed": [*output["failed"], *({"file": file, **why} for file in silent)]}
-        failed, silent = failed | set(silent), []
-    found = imported | failed | set(silent) | {str(one["file"]) for one in quarantined}
+        twice = silent & said.asked
+        output = output | {"failed": [*output["failed"], *({"file": file, **why} for file in sorted(twice))]}
+        failed, silent = failed | twice, silent - twice
+    found = imported | failed | silent | {str(one["file"]) for one in quarantined}
     missing = sorted((closed.kept or frozenset()) - found)
     return {
         **output,
         "received": len(found) + len(missing),
         "quarantined": quarantined,
-        "again": silent,
+        "again": sorted(silent),
         "missing": missing,
         "counts": {
             "imported": len(imported),

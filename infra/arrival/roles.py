@@ -56,7 +56,8 @@ class ReceiverRole(Workload):
         """
         deidentifies = deidentification_secret_arn is not None
         secrets = [arn for arn in (deidentification_secret_arn, tls_secret_arn) if arn is not None]
-        written = [DEIDENTIFICATION_REPORTS, REIDENTIFICATION] if deidentifies else []
+        # A report may be due of instances that came before de-identification was switched off.
+        written = [DEIDENTIFICATION_REPORTS, *([REIDENTIFICATION] if deidentifies else [])]
         super().__init__(
             scope,
             id,

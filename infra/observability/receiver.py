@@ -23,6 +23,7 @@ RECEIVED = _own("Received")
 RECEIVED_BYTES = _own("ReceivedBytes")
 IMPORTED = _own("Imported")
 FAILED = _own("Failed")
+ATTEMPTS_FAILED = _own("ImportAttemptsFailed")
 QUARANTINED = _own("Quarantined")
 REFUSED = _own("Refused")
 REJECTED = _own("RejectedAssociations")
@@ -33,6 +34,7 @@ RECEIVER_METRICS: tuple[Metric, ...] = (
     RECEIVED_BYTES,
     IMPORTED,
     FAILED,
+    ATTEMPTS_FAILED,
     QUARANTINED,
     REFUSED,
     REJECTED,
@@ -41,7 +43,9 @@ RECEIVER_METRICS: tuple[Metric, ...] = (
 """All that the receiver embeds in its log."""
 
 _MINUTE = 60
+_HOUR = 3600
 _UNANSWERED_MINUTES = 3
+_FAILED_ATTEMPTS = 1
 _MANY_REJECTED = 20
 
 
@@ -67,6 +71,7 @@ class WatchedReceiver:
                         self._count(RECEIVED, "received"),
                         self._count(IMPORTED, "imported"),
                         self._failed,
+                        self._attempts_failed,
                         self._quarantined,
                         self._refused,
                     ),
@@ -122,6 +127,18 @@ class WatchedReceiver:
                 threshold=0,
             ),
             Watch(
+                id="ReceiverCannotImport",
+                happened=f"Receiver: more than {_FAILED_ATTEMPTS} attempt to import studies failed within "
+                "an hour. Nothing is lost: the studies wait in the inbox below received/, and are tried "
+                "again.",
+                advice="The log group ReceiverLogGroupName says why: a job that HealthImaging ended as "
+                "FAILED or that does not end, a start that it refused (roles, quotas), or S3. Repair that; "
+                "the receiver goes on by itself.",
+                reading=self._attempts_failed,
+                threshold=_FAILED_ATTEMPTS,
+                period_seconds=_HOUR,
+            ),
+            Watch(
                 id="ReceiverQuarantined",
                 happened="Receiver: instances could show who the patient is in spite of de-identification, "
                 "and were not imported. They are in the inbox below quarantine/.",
@@ -156,6 +173,10 @@ class WatchedReceiver:
     @property
     def _failed(self) -> Reading:
         return self._count(FAILED, "not imported")
+
+    @property
+    def _attempts_failed(self) -> Reading:
+        return self._count(ATTEMPTS_FAILED, "attempts to import that failed")
 
     @property
     def _quarantined(self) -> Reading:

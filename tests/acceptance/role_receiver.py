@@ -11,6 +11,7 @@ from role_world import RoleWorld
 
 from arrival.importing.import_job import BYTES_PER_JOB, FILES_PER_JOB, Archive
 from arrival.importing.pacing import StartPace
+from arrival.receiving.batch_job import BatchJobs
 from arrival.receiving.intake import Intake
 from arrival.receiving.lives import Lives
 from arrival.receiving.objects import Objects
@@ -62,15 +63,15 @@ def receive_a_study(world: RoleWorld) -> None:
             sop_instance_uid=header.SOPInstanceUID,
         )
     [batch] = studies.closed()
-    settling = Settling(
+    jobs = BatchJobs(
         medical_imaging=medical_imaging,
         s3=s3,
         archive=archive,
-        inbox=inbox,
         imports=imports,
         pace=StartPace(),
         every_seconds=0.1,
     )
+    settling = Settling(jobs=jobs, inbox=inbox, imports=imports)
     settled = settling.settle(batch)
     if (settled.imported, settled.failed, settled.missing) != (1, 1, 0):
         raise StepFailed(str(settled))

@@ -116,12 +116,11 @@ def test_a_job_is_waited_for_to_its_end() -> None:
     assert [(one.file, one.kind, one.reason) for one in found.failed] == [("1.dcm", "E", "cut")]
 
 
-def test_a_job_that_fails_and_one_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_and_one_that_does_not_end() -> None:
     with pytest.raises(JobFailedError, match="no access"):
         wait_for_end(Jobs("FAILED"), ARCHIVE, "j")
-    monkeypatch.setattr("arrival.importing.import_job.JOB_TIMEOUT_SECONDS", 0.0)
     with pytest.raises(ImportFailedError, match="has not ended"):
-        wait_for_end(Jobs("IN_PROGRESS"), ARCHIVE, "j")
+        wait_for_end(Jobs("IN_PROGRESS"), ARCHIVE, "j", timeout_seconds=0.0)
 
 
 class Time:
