@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from functools import partial
@@ -138,6 +139,37 @@ def test_the_report_file_is_opened_before_the_ingest_and_is_its_owner_s_alone(
     assert call(world, "--report", report, tmp_path / "in").exit_code == 0
     assert report.stat().st_mode & 0o777 == 0o600
     assert json.loads(report.read_text().splitlines()[0])["imported"] == 2
+
+
+def test_a_report_that_has_no_room_in_the_end_costs_no_result(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path / "in", 2)
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.ingesting.report_file.os.fsync", full)
+        told = call(world, "--json", "--report", tmp_path / "r.jsonl", tmp_path / "in")
+    assert (told.exit_code, json.loads(told.stdout)["imported"]) == (1, 2)
+    assert "No space left on device" in told.stderr
+    assert "the same command writes the report" in told.stderr.replace("\n", " ")
+    assert call(world, "--report", tmp_path / "r.jsonl", tmp_path / "in").exit_code == 0
+    assert json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])["alreadyIn"] == 2
+    assert world.imported_once
+
+
+@pytest.mark.parametrize("mode", [[], ["--dry-run"]])
+def test_the_report_in_a_folder_that_is_given_is_none_of_its_files(
+    world: World, tmp_path: Path, mode: list[str]
+) -> None:
+    study(tmp_path / "in", 2)
+    report = tmp_path / "in" / "r.jsonl"
+    for _ in range(2):
+        # First only what becomes the report lies there, then also the last one.
+        assert call(world, *mode, "--report", report, tmp_path / "in").exit_code == 0
+        assert json.loads(report.read_text().splitlines()[0])["given"] == 2
 
 
 def test_a_dry_run_reports_each_file_and_refuses_values(world: World, tmp_path: Path) -> None:

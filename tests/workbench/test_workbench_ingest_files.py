@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from ingest_world import World, fates, study, write
 from made_files import encoded, header
 from pydicom.fileset import FileSet
@@ -21,9 +22,10 @@ from real_files import FILES
 from arrival.importing.import_job import BYTES_PER_FILE
 from arrival.importing.pacing import StartPace
 from workbench.ingesting import content, run, scanning
+from workbench.ingesting.dry_run import plan
 from workbench.ingesting.found import Opener
 from workbench.ingesting.report import IngestReport
-from workbench.ingesting.run import Ingest
+from workbench.ingesting.run import Ingest, run_ingest
 from workbench.ingesting.watching import Lines
 from workbench.progress import silent
 
@@ -274,6 +276,26 @@ def test_a_dicomdir_is_checked_against_what_is_there(world: World, export: Path,
     in_s3 = world.ingest("s3://partner/cd/DICOMDIR")
     assert (len(in_s3.already), [one.kind for one in in_s3.failed]) == (2, ["MissingReference"])
     assert in_s3.given == 4
+    # Keys are no paths: two slashes in a row are another place than one.
+    for key in [one for one in world.s3.objects if one.startswith("partner/cd/")]:
+        world.s3.objects[key.replace("/cd/", "/cd//")] = world.s3.objects.pop(key)
+    doubled = world.ingest("s3://partner/cd//DICOMDIR")
+    assert (len(doubled.already), [one.kind for one in doubled.failed]) == (2, ["MissingReference"])
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_network_that_fails_is_not_the_files_fault(
+    world: World, monkeypatch: pytest.MonkeyPatch, dry: bool
+) -> None:
+    world.s3.objects["partner/a.dcm"] = b"DICM"
+
+    def time_out(**_request: str) -> None:
+        raise ReadTimeoutError(endpoint_url="https://s3")
+
+    monkeypatch.setattr(world.s3, "get_object", time_out)
+    options, watcher = world.options(), Lines(silent)
+    with pytest.raises(ReadTimeoutError):
+        (plan if dry else run_ingest)(world.deployment, ["s3://partner/"], options=options, watcher=watcher)
 
 
 class Weighing(Lines):

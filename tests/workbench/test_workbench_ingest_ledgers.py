@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -16,10 +18,14 @@ from workbench_fakes import error
 
 from arrival.importing.pacing import StartPace
 from arrival.s3_uri import split_s3_uri
+from workbench.errors import WorkbenchError
 from workbench.ingesting import run
 from workbench.ingesting.command import report_lines
+from workbench.ingesting.dry_run import plan
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.settling import sort_out_repeats
+from workbench.ingesting.watching import Lines
+from workbench.progress import silent
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +99,29 @@ def test_of_two_ledgers_the_higher_version_counts_and_else_the_later(
         old.execute("CREATE VIEW held AS SELECT * FROM ledger")
         old.execute("PRAGMA user_version = 1")
         old.commit()
+    # A dry run only reads it.
+    path = world.folder / "three.sqlite"
+    plan(world.deployment, [str(export / held)], options=world.options("three"), watcher=Lines(silent))
+    with closing(sqlite3.connect(path)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        old.execute("INSERT INTO run VALUES ('of an earlier program', 0)")
+        old.commit()
+    # And nobody changes its tables under the program that wrote it.
+    lock = os.open(path.with_name(f"{path.name}.runs") / "of an earlier program", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(WorkbenchError, match="earlier version of this program is working"):
+        world.ingest(export / held, machine="three")
+    os.close(lock)
     assert len(world.ingest(export / held, machine="three").already) == 1
+
+
+def test_a_journal_where_nobody_may_write_is_a_failure_with_advice(world: World, export: Path) -> None:
+    study(export, 1)
+    (world.folder / "taken").parent.mkdir(exist_ok=True, parents=True)
+    (world.folder / "taken").touch()
+    with pytest.raises(WorkbenchError, match=r"cannot be written") as refused:
+        Journal(world.folder / "taken" / "j.sqlite")
+    assert "--journal" in refused.value.advice
 
 
 def test_one_uid_in_thousands_of_files_is_told_of_quickly(world: World, tmp_path: Path) -> None:

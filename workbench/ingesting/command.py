@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +15,7 @@ from workbench.ingesting.bars import Bars
 from workbench.ingesting.dry_run import plan
 from workbench.ingesting.options import JOBS_AT_ONCE, Options
 from workbench.ingesting.report import IngestReport
-from workbench.ingesting.report_file import report_file, write_report
+from workbench.ingesting.report_file import ReportNotWritten, is_of_report, report_file, write_report
 from workbench.ingesting.run import run_ingest
 from workbench.ingesting.watching import Lines, Watcher
 from workbench.output import Output
@@ -59,24 +60,41 @@ def ingest_command(
     """
     output = Output(as_json)
     options = Options(journal=journal, deidentify=deidentify, replace=replace, again=again, jobs_at_once=jobs)
-    with reporting(output), ExitStack() as stack:
+    made: _Made | None = None
+    with reporting(output):
         if dry_run and values:
             raise WorkbenchError(
                 "--values shows in what image sets contradict their study, and a dry run makes none.",
                 advice="Leave out --values, or --dry-run.",
             )
-        # Before anything is done: an ingest of hours shall not end with a report that has no place.
-        write = stack.enter_context(report_file(report)) if report is not None else None
-        watcher = stack.enter_context(_watching(output))
+        leave_out = is_of_report(report) if report is not None else lambda _path: False
         try:
-            if dry_run:
-                planned = plan(deployment_of(env), paths, options=options, watcher=watcher, write=write)
-                ok, document, lines = planned.ok, planned.to_json(), planned.lines()
-            else:
-                done = run_ingest(deployment_of(env), paths, options=options, watcher=watcher, values=values)
-                if write is not None:
-                    write_report(done, write)
-                ok, document, lines = done.ok, done.to_json(), report_lines(done)
+            with ExitStack() as stack:
+                # Before anything is done: an ingest of hours shall not end with a report that has no place.
+                write = stack.enter_context(report_file(report)) if report is not None else None
+                watcher = stack.enter_context(_watching(output))
+                if dry_run:
+                    planned = plan(
+                        deployment_of(env),
+                        paths,
+                        options=options,
+                        watcher=watcher,
+                        write=write,
+                        leave_out=leave_out,
+                    )
+                    made = _Made(ok=planned.ok, document=planned.to_json(), lines=planned.lines())
+                else:
+                    done = run_ingest(
+                        deployment_of(env),
+                        paths,
+                        options=options,
+                        watcher=watcher,
+                        values=values,
+                        leave_out=leave_out,
+                    )
+                    made = _Made(ok=done.ok, document=done.to_json(), lines=report_lines(done))
+                    if write is not None:
+                        write_report(done, write)
         except KeyboardInterrupt:
             output.errors.print(
                 "Stopped; nothing was changed."
@@ -84,11 +102,27 @@ def ingest_command(
                 else "Stopped. What is done is in the journal: the same command goes on."
             )
             raise
-    output.result(document, lines)
-    if not ok:
-        if not any(document[key] for key in ("failed", "quarantined")):
+        except ReportNotWritten as error:
+            if made is None:
+                raise
+            # What was done is told all the same.
+            output.result(made.document, made.lines)
+            output.errors.print(f"{error.message} {error.advice}", markup=False)
+            raise typer.Exit(1) from error
+        output.result(made.document, made.lines)
+    if not made.ok:
+        if not any(made.document[key] for key in ("failed", "quarantined")):
             output.errors.print("No DICOM file was found.")
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What there is to tell."""
+
+    ok: bool
+    document: dict[str, Any]
+    lines: list[str]
 
 
 def _watching(output: Output) -> AbstractContextManager[Watcher]:

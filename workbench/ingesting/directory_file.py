@@ -49,6 +49,11 @@ def _reference(found: Found, parts: list[str]) -> Reference:
         folder = posixpath.dirname(found.member.replace("\\", "/"))
         return "zip", found.stored_path, posixpath.join(folder, *safe), name
     if found.place == "s3":
-        path = posixpath.join(posixpath.dirname(found.path), *safe)
+        path = folder_of(found.path) + "/".join(safe)
         return "s3", path, "", path
     return "file", storable(os.path.join(os.path.dirname(found.path), *safe)), "", name
+
+
+def folder_of(uri: str) -> str:
+    """Of an object, with its slash. A key may have two of them in a row, which a path may not."""
+    return uri[: uri.rindex("/") + 1]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.importing.job_output import FailedFile
 from workbench.deployment import Deployment
@@ -90,13 +90,14 @@ def plan(
     options: Options,
     watcher: Watcher,
     write: WriteLine | None = None,
+    leave_out: Callable[[str], bool] = lambda _path: False,
 ) -> Plan:
     """What `run_ingest` would do with the same arguments; nothing in the account or on disk is changed.
 
     Quarantine is judged by headers alone: pixel data is not read. `write` gets the totals, then one line a
-    file.
+    file. `leave_out` as for `run_ingest`.
     """
-    ingest = Ingest(deployment, options, watcher)
+    ingest = Ingest(deployment, options, watcher, leave_out=leave_out)
     with ingest.scratch() as journal:
         run = journal.begin_run(now=time.time())
         files = ingest.scan(journal, run, given)
@@ -139,6 +140,9 @@ def _fate(row: Any, opener: Opener, deidentifying: Deidentifying) -> Fate | None
     try:
         with opener.open(row["place"], row["path"], row["member"], etag=etag) as stream:
             return deidentifying.judge(stream)
+    except BotoCoreError:
+        # Of the network; some are an OSError as well, and are not the file's fault.
+        raise
     except (OSError, zipfile.BadZipFile) as error:
         return no_longer_readable(type(error).__name__)
     except ClientError as error:

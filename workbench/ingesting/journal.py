@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,22 +132,34 @@ class Journal:
         self._all_locks = [self.locks] if original is None else [self.locks, _locks(original)]
         self._lock = threading.RLock()
         self._held: dict[str, int] = {}
-        self.locks.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made here: SQLite makes its other files with the mode of this one.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            self.locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Made here: SQLite makes its other files with the mode of this one.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise WorkbenchError(
+                f"{path} cannot be written: {error.strerror or type(error).__name__}.",
+                advice="Name a journal in a folder that you may write to: --journal FILE.",
+            ) from error
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._connection.row_factory = sqlite3.Row
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            # What is written down survives the power, too: an image set is made before it stands here.
+            self._connection.execute("PRAGMA synchronous = FULL")
             with self.transaction():
                 (version,) = self._connection.execute("PRAGMA user_version").fetchone()
                 if version in _STEPS:
+                    if version and original is None:
+                        self._refuse_while_alive()
                     for statement in _STEPS[version].split(";\n"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        except WorkbenchError:
+            self._connection.close()
+            raise
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise WorkbenchError(
@@ -237,16 +249,35 @@ class Journal:
                     self._forget(row["id"])
                 (self.locks / row["id"]).unlink(missing_ok=True)
 
-    def copy_to(self, path: Path) -> Journal:
-        """A copy that may be changed without any effect; it knows the same runs as alive."""
-        with self._lock:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            target = sqlite3.connect(path)
-            try:
-                self._connection.backup(target)
-            finally:
-                target.close()
-        return Journal(path, original=self.path)
+    @classmethod
+    def copy_of(cls, original: Path, to: Path) -> Journal:
+        """A copy that may be changed without any effect on the original, which is only read. It knows the
+        same runs as alive.
+
+        Raises:
+            WorkbenchError: The original is not a journal, or cannot be read.
+        """
+        os.close(os.open(to, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            with (
+                closing(sqlite3.connect(f"{original.resolve().as_uri()}?mode=ro", uri=True)) as source,
+                closing(sqlite3.connect(to)) as target,
+            ):
+                source.backup(target)
+        except sqlite3.DatabaseError as error:
+            raise WorkbenchError(
+                f"{original} is not a journal of ingests, or cannot be read: {error}.",
+                advice="Name another with --journal. What the archive holds is in the ledgers in S3, too.",
+            ) from error
+        return cls(to, original=original)
+
+    def _refuse_while_alive(self) -> None:
+        """An earlier version's program would go on in tables that it does not know any more."""
+        if any(self.alive(row["id"]) for row in self._connection.execute("SELECT id FROM run")):
+            raise WorkbenchError(
+                f"An ingest of an earlier version of this program is working with {self.path}.",
+                advice="Wait for its end, or end it: this one goes on where it was.",
+            )
 
     def _forget(self, run: str) -> None:
         self.execute("DELETE FROM given WHERE run = ?", run)

@@ -20,6 +20,18 @@ class ReportNotWritten(WorkbenchError):
     """The file of a report cannot be written."""
 
 
+def is_of_report(report: Path) -> Callable[[str], bool]:
+    """Whether a path is that of the report, or of what becomes it: none of both is to be ingested."""
+    target = os.path.realpath(report)
+    folder, name = os.path.split(target)
+
+    def is_it(path: str) -> bool:
+        at, of = os.path.split(path)
+        return at == folder and (of == name or of.startswith(f".{name}."))
+
+    return is_it
+
+
 @contextmanager
 def report_file(path: Path) -> Iterator[WriteLine]:
     """A file of JSON lines that takes the place of `path` once everything within the block went well.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -60,10 +60,18 @@ class Ingest:
         deployment: The environment.
         options: What a person chose.
         watcher: Is told what happens.
+        leave_out: Files of this ingest itself, which may lie in a folder that is given.
     """
 
-    def __init__(self, deployment: Deployment, options: Options, watcher: Watcher) -> None:
-        self.options, self.watcher = options, watcher
+    def __init__(
+        self,
+        deployment: Deployment,
+        options: Options,
+        watcher: Watcher,
+        *,
+        leave_out: Callable[[str], bool] = lambda _path: False,
+    ) -> None:
+        self.options, self.watcher, self.leave_out = options, watcher, leave_out
         self.archive = archive_of(deployment)
         session = deployment.session
         self.s3: Any = session.client("s3")
@@ -90,9 +98,7 @@ class Ingest:
     @contextmanager
     def journal(self) -> Iterator[Journal]:
         """The journal, to its end; a run within it that has not ended counts as broken off."""
-        path = self.options.journal_of(self.archive.datastore_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(path)
+        journal = Journal(self.options.journal_of(self.archive.datastore_id))
         try:
             yield journal
         finally:
@@ -107,14 +113,7 @@ class Ingest:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ingest-")))
             stack.callback(self.opener.close)
             copy = folder / "journal.sqlite"
-            if path.exists():
-                original = Journal(path)
-                try:
-                    journal = original.copy_to(copy)
-                finally:
-                    original.close()
-            else:
-                journal = Journal(copy)
+            journal = Journal.copy_of(path, copy) if path.exists() else Journal(copy)
             stack.callback(journal.close)
             yield journal
 
@@ -137,6 +136,7 @@ class Ingest:
             opener=self.opener,
             s3=self.s3,
             identify=named,
+            leave_out=self.leave_out,
             watcher=self.watcher,
             stopped=self.stopped,
         )
@@ -273,6 +273,7 @@ def run_ingest(
     options: Options,
     watcher: Watcher,
     values: bool = False,
+    leave_out: Callable[[str], bool] = lambda _path: False,
 ) -> IngestReport:
     """Import every DICOM file of what was given.
 
@@ -282,12 +283,13 @@ def run_ingest(
         options: What a person chose.
         watcher: Is told what happens.
         values: Name values of attributes that conflict.
+        leave_out: Paths of files that belong to the ingest itself, as its report does.
 
     Raises:
         WorkbenchError: Something that was given is not there.
         ClientError: A service refused. What was done so far is in the journal: the same call goes on.
     """
-    ingest = Ingest(deployment, options, watcher)
+    ingest = Ingest(deployment, options, watcher, leave_out=leave_out)
     with ingest.journal() as journal:
         journal.forget_dead_runs()
         run = journal.begin_run(now=time.time())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import warnings
 import zipfile
 from collections import deque
@@ -12,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import PurePosixPath
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.importing.import_job import BYTES_PER_FILE
 from workbench.ingesting.content import (
@@ -24,7 +23,7 @@ from workbench.ingesting.content import (
     Refused,
     read_content,
 )
-from workbench.ingesting.directory_file import references
+from workbench.ingesting.directory_file import folder_of, references
 from workbench.ingesting.found import Found, Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.options import READING_THREADS
@@ -57,6 +56,7 @@ class Scanner:
         opener: Opens files; its S3 client lists and reads with the caller's rights.
         s3: That client.
         identify: Names an instance and its content.
+        leave_out: Whether a file, by its path, belongs to the ingest itself.
         watcher: Is told how many were read.
         stopped: Raises when the work shall end.
     """
@@ -69,12 +69,14 @@ class Scanner:
         opener: Opener,
         s3: object,
         identify: Identify,
+        leave_out: Callable[[str], bool],
         watcher: Watcher,
         stopped: Callable[[], None],
     ) -> None:
         self._journal, self._run = journal, run
         self._opener, self._s3 = opener, s3
         self._identify, self._watcher, self._stopped = identify, watcher, stopped
+        self._leave_out = leave_out
         self._rows: list[tuple[object, ...]] = []
         self._seen: list[tuple[str | bytes, ...]] = []
         self._number = self._given = 0
@@ -98,6 +100,8 @@ class Scanner:
         try:
             for one in found:
                 self._stopped()
+                if one.place == "file" and self._leave_out(one.path):
+                    continue
                 window.append((one, pool.submit(self._content, one)))
                 if len(window) >= _WINDOW:
                     self._write(*self._next(window))
@@ -144,8 +148,11 @@ class Scanner:
                     )
                     self._references = True
                     if one.place == "s3":
-                        self._folders.add(f"{posixpath.dirname(one.path)}/")
+                        self._folders.add(folder_of(one.path))
                 return content
+        except BotoCoreError:
+            # Of the network; some are an OSError as well, and are not the file's fault.
+            raise
         except OSError as error:
             return Refused(kind="Unreadable", reason=error.strerror or type(error).__name__)
         except zipfile.BadZipFile:
