@@ -154,7 +154,7 @@ def test_a_report_that_has_no_room_in_the_end_costs_no_result(
         told = call(world, "--json", "--report", tmp_path / "r.jsonl", tmp_path / "in")
     assert (told.exit_code, json.loads(told.stdout)["imported"]) == (1, 2)
     assert "No space left on device" in told.stderr
-    assert "the same command writes the report" in told.stderr.replace("\n", " ")
+    assert "the same command writes the report" in told.stderr
     assert call(world, "--report", tmp_path / "r.jsonl", tmp_path / "in").exit_code == 0
     assert json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])["alreadyIn"] == 2
     assert world.imported_once

@@ -107,7 +107,7 @@ def ingest_command(
                 raise
             # What was done is told all the same.
             output.result(made.document, made.lines)
-            output.errors.print(f"{error.message} {error.advice}", markup=False)
+            output.errors.print(f"{error.message} {error.advice}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from error
         output.result(made.document, made.lines)
     if not made.ok:
