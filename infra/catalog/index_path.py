@@ -60,7 +60,12 @@ class IndexPath(Construct):
             self,
             program=Program(
                 name="index",
-                packages=["healthimaging", "runtime/functions/batches", "runtime/functions/image_sets"],
+                packages=[
+                    "healthimaging",
+                    "runtime/functions/batches",
+                    "runtime/functions/catalog_queries",
+                    "runtime/functions/image_sets",
+                ],
                 says="Writes the header rows of an image set to the catalog",
                 # For the largest metadata that it reads (runtime/functions/image_sets/reading.py).
                 memory_mib=2048,

@@ -1,16 +1,16 @@
--- The rows of each image set's highest version: of the compacted ones, and of the changes since. A version
--- without rows, and a deleted image set, hide what came before. In both: the compacted rows.
+-- The newest rows of each image set: those of its highest version, and of this version those that were written
+-- last. A version without rows, and a deleted image set, hide what came before. In the changes: `newest`; among
+-- the compacted rows: `merged`. What cannot be told apart, or does not say when it was written, is compacted.
 WITH newest AS (
     SELECT datastore_id,
            image_set_id,
            max(version_id) AS version_id,
-           -- Compacted rows up to here do not count any more.
-           max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
+           max_by(indexed_at, version_id) AS indexed_at
     FROM {changes}
     GROUP BY datastore_id, image_set_id
 ),
 merged AS (
-    SELECT datastore_id, image_set_id, max(version_id) AS version_id
+    SELECT datastore_id, image_set_id, max(version_id) AS version_id, max(indexed_at) AS indexed_at
     FROM {compacted}
     GROUP BY datastore_id, image_set_id
 )

@@ -106,6 +106,7 @@ class Upkeep(Construct):
                     "healthimaging",
                     "runtime/functions/batches",
                     "runtime/functions/catalog_queries",
+                    "runtime/functions/image_sets",
                 ],
                 says="Finds image sets that the catalog does not have as they are, and has them indexed",
                 memory_mib=512,
@@ -118,6 +119,8 @@ class Upkeep(Construct):
             ),
             may=[
                 *_ask_athena(self, tables=tables, queries=queries, buckets=buckets, notes=COMPARISON),
+                # A change object that Athena cannot read; the bucket keeps it as an old version.
+                allow("s3:DeleteObject", on=[buckets.catalog.arn_for_objects(f"{CHANGES}*")]),
                 search_image_sets(archive),
                 allow("sqs:SendMessage", on=[index.queue.queue_arn]),
             ],

@@ -28,6 +28,9 @@ AUDIT = "The local cloud only records the trail; CloudTrail writes its log group
 FLOWS = "The local cloud has no packets; on AWS the flow log is written as the role."
 STUDIO = "Studio is recorded only in the local cloud; there are no spaces and apps to start or to list."
 ATHENA = "The local Athena asks for tables alone; on AWS it looks at their database, too."
+DAMAGE = (
+    "The local Athena does not name the object that it cannot read; Athena does, and the function removes it."
+)
 LATER = "Objects are removed ten minutes after they were compacted: test_compact_function_cloud.py shows it."
 DIRECT = "The local endpoint gets the key of a request and lists nothing; SageMaker may list first."
 DISPATCHES = "Shown with the dispatch function's role, whose code and statements these are."
@@ -261,7 +264,11 @@ ROLES: dict[str, Role] = {
             "sqs:SendMessage",
         )
         | _by_athena(role_steps.reconcile_catalog, "glue:GetTable", "s3:GetBucketLocation", "s3:GetObject"),
-        only_on_aws=_ATHENA_READS | _USE_KEY | _WRITE_LOGS | _FUNCTION_IN_NETWORK,
+        only_on_aws=_ATHENA_READS
+        | _USE_KEY
+        | _WRITE_LOGS
+        | _FUNCTION_IN_NETWORK
+        | _because(DAMAGE, "s3:DeleteObject"),
     ),
     "training/Trainer": Role(needed=_needed(train_model, *_JOB), only_on_aws=_CONTAINER),
     "training/Evaluator": Role(

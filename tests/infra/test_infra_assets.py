@@ -68,7 +68,7 @@ CALLS = {
     ),
     "reconcile_catalog": Call(
         event={"source": "aws.events", "detail-type": "Scheduled Event"},
-        answer={"compared": 0, "missed": 0, "gone": 0, "complete": False},
+        answer={"compared": 0, "missed": 0, "gone": 0, "damaged": 0, "again": 0, "complete": False},
         settings={
             **ASKING,
             "DATASTORE_ID": "d" * 32,

@@ -144,6 +144,7 @@ ALLOWED = {
     "catalog/UpkeepComparisonWorkload": {
         *ASKS_CATALOG,
         "medical-imaging:SearchImageSets",
+        "s3:DeleteObject",
         "sqs:SendMessage",
     },
     "catalog/ConsistencyWorkload": {

@@ -26,8 +26,8 @@ from pydicom.data import get_testdata_file
 from healthimaging import DicomWeb, connect
 from infra.catalog.columns import COLUMNS
 from infra.catalog.tables import CHANGE_TABLES, CatalogTables
+from runtime.functions.catalog_queries.change_objects import TOMBSTONE
 from runtime.functions.compact import handler as compact
-from runtime.functions.compact.statements import TOMBSTONE
 from runtime.functions.image_sets.events import image_set_event
 from runtime.functions.reconcile_catalog import handler as reconcile
 
@@ -239,7 +239,8 @@ def test_what_the_catalog_does_not_have_is_sent(catalog: Catalog) -> None:
     catalog.write(gone, 1, created=datetime.now(UTC) - timedelta(minutes=5))
     # Requests carry whole seconds: what is of this second is compared in the next run.
     time.sleep(max(0.0, 1.1 - (datetime.now(UTC) - found["createdAt"]).total_seconds()))
-    assert reconcile.handle({}, Context()) == {"compared": 1, "missed": 1, "gone": 1, "complete": True}
+    report = reconcile.Report(**reconcile.handle({}, Context()))
+    assert report == reconcile.Report(compared=1, missed=1, gone=1)
     sqs = catalog.cloud.client("sqs")
     url = sqs.get_queue_url(QueueName=catalog.bucket)["QueueUrl"]
     messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
@@ -248,4 +249,4 @@ def test_what_the_catalog_does_not_have_is_sent(catalog: Catalog) -> None:
 
     catalog.write(found["imageSetId"], int(found["version"]), created=found["createdAt"])
     catalog.write(gone, TOMBSTONE, rows=0)
-    assert reconcile.handle({}, Context()) == {"compared": 1, "missed": 0, "gone": 0, "complete": True}
+    assert reconcile.Report(**reconcile.handle({}, Context())) == reconcile.Report(compared=1)

@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from healthimaging.catalog.columns import SERIES_COLUMNS, TABLES, schema
 from healthimaging.catalog.rows import Version, catalog_rows
 from healthimaging.metadata import ImageSetMetadata
+from runtime.functions.catalog_queries.change_objects import TOMBSTONE
 from runtime.functions.index import handler
-from runtime.functions.index.changes import DELETED_VERSION
 from runtime.functions.index.tables import arrow_schema, arrow_type, parquet
 
 DATASTORE = "d" * 32
@@ -207,7 +207,7 @@ def test_a_deleted_image_set_is_above_all_its_versions(
     assert handle(message("late"), message("deleted", kind="Deleted")) == []
     for table in TABLES:
         (nothing,) = bucket.rows(table, "deleted")
-        assert (nothing["version_id"], nothing["is_deleted"]) == (DELETED_VERSION, True)
+        assert (nothing["version_id"], nothing["is_deleted"]) == (TOMBSTONE, True)
         assert (nothing["datastore_id"], nothing["image_set_id"]) == (DATASTORE, IMAGE_SET)
         assert bucket.rows(table)[0]["version_id"] == 1
     assert handle(message(kind="Deleted")) == []  # and again, harmlessly

@@ -10,5 +10,8 @@ FROM series
 WHERE upper(coalesce(burned_in_annotation, '')) = 'YES'
    OR (upper(coalesce(burned_in_annotation, '')) <> 'NO'
        AND (modality IN ('US', 'ES', 'XC', 'OT', 'SC', 'DOC', 'GM', 'SM')
-            OR contains(coalesce(image_type, CAST(ARRAY[] AS array(varchar))), 'SECONDARY')))
+            OR contains(coalesce(image_type, CAST(ARRAY[] AS array(varchar))), 'SECONDARY')
+            -- The image type is null where instances differ; these are the classes of secondary capture.
+            OR any_match(sop_class_uids, uid -> uid = '1.2.840.10008.5.1.4.1.1.7'
+                                             OR uid LIKE '1.2.840.10008.5.1.4.1.1.7.%')))
 ORDER BY modality, study_instance_uid, series_instance_uid

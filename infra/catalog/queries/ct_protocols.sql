@@ -3,7 +3,7 @@ SELECT protocol_name,
        array_join(convolution_kernel, ', ') AS kernel,
        kvp,
        slice_thickness,
-       count(*) AS series,
+       count(DISTINCT series_instance_uid) AS series,
        count(DISTINCT patient_id) AS patients,
        max(study_date) AS latest
 FROM series

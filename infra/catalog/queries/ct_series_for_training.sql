@@ -10,7 +10,8 @@ SELECT datastore_id,
        number_of_instances
 FROM series
 WHERE modality = 'CT'
-  AND is_primary
-  AND number_of_instances >= 30
+  AND coalesce(is_primary, TRUE)
+  -- Frames: an instance without pixels is no slice, and a multi-frame one is many.
+  AND number_of_frames >= 30
   AND slice_thickness <= 5
 ORDER BY patient_id, study_date, series_number

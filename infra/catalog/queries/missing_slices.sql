@@ -14,6 +14,7 @@ distances AS (
     SELECT datastore_id,
            image_set_id,
            series_instance_uid,
+           image_orientation_patient,
            slice_position,
            slice_position - lag(slice_position) OVER (
                PARTITION BY datastore_id, image_set_id, series_instance_uid, image_orientation_patient
@@ -21,15 +22,17 @@ distances AS (
            ) AS distance
     FROM positions
 ),
+-- Of each orientation: a localizer has several, and each its own distance.
 usual AS (
     SELECT datastore_id,
            image_set_id,
            series_instance_uid,
+           image_orientation_patient,
            count(*) + 1 AS slices,
            approx_percentile(distance, 0.5) AS usual_distance
     FROM distances
     WHERE distance > 0.001
-    GROUP BY datastore_id, image_set_id, series_instance_uid
+    GROUP BY datastore_id, image_set_id, series_instance_uid, image_orientation_patient
 )
 SELECT usual.image_set_id,
        usual.series_instance_uid,
@@ -43,7 +46,9 @@ JOIN usual
   ON usual.datastore_id = distances.datastore_id
  AND usual.image_set_id = distances.image_set_id
  AND usual.series_instance_uid = distances.series_instance_uid
+ AND usual.image_orientation_patient = distances.image_orientation_patient
 WHERE usual.slices >= 4
   AND distances.distance > 1.5 * usual.usual_distance
-GROUP BY usual.image_set_id, usual.series_instance_uid, usual.slices, usual.usual_distance
+GROUP BY usual.image_set_id, usual.series_instance_uid, usual.image_orientation_patient, usual.slices,
+         usual.usual_distance
 ORDER BY slices_missing DESC, usual.series_instance_uid

@@ -4,7 +4,7 @@ SELECT magnetic_field_strength,
        sequence_name,
        echo_time,
        repetition_time,
-       count(*) AS series,
+       count(DISTINCT series_instance_uid) AS series,
        count(DISTINCT patient_id) AS patients
 FROM series
 WHERE modality = 'MR'

@@ -1,10 +1,12 @@
 -- Studies that have segmentations (DICOM SEG), with the number of image series beside them
 SELECT study_instance_uid,
        max(patient_id) AS patient_id,
-       count_if(modality = 'SEG') AS segmentations,
-       count_if(modality <> 'SEG') AS image_series
+       count(DISTINCT series_instance_uid) FILTER (WHERE modality = 'SEG') AS segmentations,
+       count(DISTINCT series_instance_uid) FILTER (
+           WHERE modality NOT IN ('SEG', 'SR', 'PR', 'KO', 'REG', 'RTSTRUCT', 'RTPLAN', 'RTDOSE', 'DOC')
+       ) AS image_series
 FROM series
-WHERE is_primary
-GROUP BY study_instance_uid
+WHERE coalesce(is_primary, TRUE)
+GROUP BY datastore_id, study_instance_uid
 HAVING count_if(modality = 'SEG') > 0
-ORDER BY segmentations DESC
+ORDER BY segmentations DESC, study_instance_uid

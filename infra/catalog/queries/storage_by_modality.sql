@@ -1,6 +1,6 @@
 -- How much the archive holds of each modality: image sets, instances, frames, and gigabytes of pixels without compression
 SELECT modality,
-       count(*) AS image_sets,
+       count(DISTINCT image_set_id) AS image_sets,
        sum(number_of_instances) AS instances,
        sum(number_of_frames) AS frames,
        round(sum(CAST(coalesce(pixel_bytes, 0) AS double)) / 1e9, 3) AS gigabytes,

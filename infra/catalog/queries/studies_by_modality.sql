@@ -6,5 +6,6 @@ SELECT modality,
        min(study_date) AS earliest,
        max(study_date) AS latest
 FROM series
+WHERE coalesce(is_primary, TRUE)
 GROUP BY modality
-ORDER BY studies DESC
+ORDER BY studies DESC, modality

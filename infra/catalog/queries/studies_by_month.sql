@@ -5,5 +5,6 @@ SELECT date_trunc('month', study_date) AS month,
        count(DISTINCT series_instance_uid) AS series
 FROM series
 WHERE study_date IS NOT NULL
+  AND coalesce(is_primary, TRUE)
 GROUP BY date_trunc('month', study_date), modality
 ORDER BY month DESC, modality

@@ -17,5 +17,6 @@ WHERE modality = 'CT'
        OR regexp_like(lower(coalesce(series_description, '') || ' ' || coalesce(study_description, '')), 'abdom'))
   AND contrast_bolus_agent IS NOT NULL
   AND slice_thickness <= DECIMAL '2.5'
-  AND number_of_instances >= 30
+  -- Frames: an instance without pixels is no slice, and a multi-frame one is many.
+  AND number_of_frames >= 30
 ORDER BY study_date, patient_id, series_instance_uid

@@ -12,7 +12,10 @@ SELECT compacted.datastore_id, compacted.image_set_id, compacted.version_id, com
 FROM compacted_instances AS compacted
 LEFT JOIN newest
        ON newest.datastore_id = compacted.datastore_id AND newest.image_set_id = compacted.image_set_id
-WHERE newest.hides IS NULL OR newest.hides < compacted.version_id
+WHERE newest.version_id IS NULL
+   OR newest.version_id < compacted.version_id
+   OR (newest.version_id = compacted.version_id
+       AND NOT coalesce(newest.indexed_at > compacted.indexed_at, FALSE))
 UNION ALL
 SELECT change.datastore_id, change.image_set_id, change.version_id, change.is_primary, change.created_at,
        change.updated_at, change.patient_id, change.study_instance_uid, change.study_date,
@@ -29,4 +32,8 @@ JOIN newest
  AND newest.version_id = change.version_id
 LEFT JOIN merged
        ON merged.datastore_id = change.datastore_id AND merged.image_set_id = change.image_set_id
-WHERE NOT change.is_deleted AND (merged.version_id IS NULL OR merged.version_id < change.version_id)
+WHERE NOT change.is_deleted
+  AND (merged.version_id IS NULL
+       OR merged.version_id < change.version_id
+       OR (merged.version_id = change.version_id
+           AND coalesce(change.indexed_at > merged.indexed_at, FALSE)))

@@ -1,1 +1,3 @@
-"""How the functions that look after the catalog ask Athena. Carried in the package of each that does."""
+"""Where the catalog's rows are, and how functions ask Athena about them. Carried in the package of each that
+does.
+"""

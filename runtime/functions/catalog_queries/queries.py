@@ -18,6 +18,13 @@ _LONGEST_PAUSE = 5.0
 _PAGE = 1000
 """The most rows that a page of GetQueryResults has."""
 
+_UNREADABLE = re.compile(r"HIVE_(?:BAD_DATA|CANNOT_OPEN_SPLIT|CURSOR_ERROR)")
+"""Words for an object that Athena could not read
+(https://github.com/trinodb/trino/blob/master/plugin/trino-hive/src/main/java/io/trino/plugin/hive/HiveErrorCode.java).
+"""
+
+_PATH = re.compile(r"s3[an]?://[^\s,;:()\[\]\"'<>]+")
+
 _WORD = re.compile(r"(?:\[ErrorCode: )?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?=[:\]]|$)")
 """At the beginning of Athena's reason; further on, capitals may be a value that it quotes."""
 
@@ -28,12 +35,16 @@ class QueryFailedError(FunctionError):
     Attributes:
         word: Athena's word for the kind of error (`ICEBERG_COMMIT_ERROR`). The rest of its message may quote
             values of rows, and stays in Athena's history of queries.
+        unreadable: URI of the object that Athena could not read; None where that is not what failed.
     """
 
     def __init__(self, *, execution_id: str, state: str, reason: str) -> None:
         found = _WORD.match(reason)
         self.word = found.group(1) if found else "UNKNOWN"
-        super().__init__(f"query {execution_id} {state}: {self.word}")
+        path = _PATH.search(reason) if _UNREADABLE.fullmatch(self.word) else None
+        self.unreadable = path.group() if path else None
+        where = f", in {self.unreadable}" if self.unreadable else ""
+        super().__init__(f"query {execution_id} {state}: {self.word}{where}")
 
 
 class OutOfTimeError(FunctionError):

@@ -8,9 +8,10 @@ next run.
 
 Whatever ends a run, wherever, the views over the tables stay right, and the next run goes on there:
 
-- The views show of each image set the highest version of all that was written. No step here takes the highest
-  version away: DELETE removes rows below a change, INSERT copies the highest, and a change object goes only
-  when the same or a higher version is compacted or in another change.
+- The views show of each image set the highest version of all that was written, and of one version the rows
+  that were written last. No step here takes these away: DELETE removes rows that a change is newer than,
+  INSERT copies the newest, and a change object goes only when rows that are not older are compacted, or a
+  higher version is in another change.
 - Athena does a statement wholly or not at all, one Iceberg commit.
 - INSERT would copy an image set twice if two ran at the same time. `progress.py` says why none do.
 - A query that was planned before an INSERT was committed, and lists change objects after they were removed,
@@ -41,6 +42,7 @@ from botocore.exceptions import ClientError
 
 from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
 from runtime.functions.batches.errors import FunctionError, code_of
+from runtime.functions.catalog_queries.change_objects import CHANGES, change_key
 from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries, QueryFailedError
 from runtime.functions.compact import statements
 from runtime.functions.compact.progress import AnotherRunError, ProgressRecord, Running
@@ -48,7 +50,7 @@ from runtime.functions.compact.progress import AnotherRunError, ProgressRecord, 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-TABLES = ("series", "instances")
+TABLES = tuple(CHANGES)
 
 _A_CALL = 1000
 """The most keys that DeleteObjects takes."""
@@ -164,7 +166,10 @@ class Compaction:
         if inserted is not None and self.clock() - inserted < self.settle:
             return
         found = self._select(statements.superfluous(table, now=self.clock(), settle=self.settle))
-        keys = (_key(table, *map(str, row)) for row in found)
+        keys = (
+            change_key(table, str(datastore), str(image_set), version=int(version or 0))
+            for datastore, image_set, version in found
+        )
         asked = 0
         while batch := list(islice(keys, _A_CALL)):
             self._hurry()
@@ -188,7 +193,8 @@ class Compaction:
         """
         superseded, image_sets, groups = self._survey(table)
         if superseded:
-            self._do(f"delete {table}", statements.delete(table))
+            now = self.clock()
+            self._do(f"delete {table}", statements.delete(table, now=now, settle=self.settle))
             # The newer rows of what was deleted wait now.
             _, image_sets, groups = self._survey(table)
         inserts = statements.inserts(image_sets=image_sets, groups=groups)
@@ -202,7 +208,9 @@ class Compaction:
 
     def _survey(self, table: str) -> tuple[int, int, int]:
         self._hurry()
-        ((superseded, image_sets, groups),) = self._select(statements.survey(table))
+        ((superseded, image_sets, groups),) = self._select(
+            statements.survey(table, now=self.clock(), settle=self.settle)
+        )
         return int(superseded or 0), int(image_sets or 0), int(groups or 0)
 
     def _maintain(self, table: str) -> None:
@@ -251,11 +259,6 @@ class Compaction:
         if seconds_left(self.queries.context) < RESERVE_SECONDS:
             msg = "no time left to begin something"
             raise OutOfTimeError(msg)
-
-
-def _key(table: str, datastore_id: str, image_set_id: str, version: str) -> str:
-    name = "deleted" if int(version) == statements.TOMBSTONE else version
-    return f"changes/{table}/{datastore_id}/{image_set_id}/{name}.parquet"
 
 
 def _token() -> str:

@@ -2,8 +2,9 @@
 
 `series_changes` and `instance_changes` have the rows of every version that the index function has written and
 that is still there; `compacted_series` and `compacted_instances` have at most one version of an image set.
-`newest` and `held` are what each of them says of an image set; `hides` is the version up to which compacted
-rows count no more (a version without rows, or a tombstone, hides itself, too).
+`newest` and `held` are what each of them says of an image set. The higher version counts, and of two rows of
+the same version the one that was written later: the index function may know columns that it did not know
+before.
 """
 
 from __future__ import annotations
@@ -12,11 +13,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-CHANGES = {"series": "series_changes", "instances": "instance_changes"}
-"""The table of changes of each table."""
-
-TOMBSTONE = 2**63 - 1
-"""The version of a row that says that the image set is gone."""
+from runtime.functions.catalog_queries.change_objects import CHANGES, TOMBSTONE
 
 KEEP_TOMBSTONES = timedelta(days=1)
 """Longer than any invocation of the index function, which may have read an image set before it was deleted
@@ -36,21 +33,27 @@ MOST_IMAGE_SETS = 20_000
 MOST_REMOVED = 20_000
 """Objects of a table that one run looks for to remove."""
 
-_KNOWN = """newest AS (
-    SELECT datastore_id,
+_NEWEST = """SELECT datastore_id,
            image_set_id,
            min(version_id) AS first_version,
            max(version_id) AS version_id,
-           max(indexed_at) AS indexed_at,
-           max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
+           max_by(indexed_at, version_id) AS indexed_at,
+           max_by(is_deleted, version_id) AS is_deleted
     FROM {changes}
-    GROUP BY datastore_id, image_set_id
-),
-held AS (
-    SELECT datastore_id, image_set_id, max(version_id) AS version_id
+    GROUP BY datastore_id, image_set_id"""
+
+_HELD = """SELECT datastore_id, image_set_id, max(version_id) AS version_id, max(indexed_at) AS indexed_at
     FROM compacted_{table}
-    GROUP BY datastore_id, image_set_id
-)"""
+    GROUP BY datastore_id, image_set_id"""
+
+_KNOWN = "newest AS (\n    " + _NEWEST + "\n),\nheld AS (\n    " + _HELD + "\n)"
+
+# Rows of the same version wait for a while before they replace compacted ones: the key of their object may
+# be one that another run has found superfluous, and is about to remove.
+_IS_SUPERSEDED = """held.version_id < newest.version_id
+       OR (held.version_id = newest.version_id
+           AND newest.indexed_at > held.indexed_at
+           AND newest.indexed_at <= TIMESTAMP '{settled}')"""
 
 _WAITING = """waiting AS (
     SELECT datastore_id,
@@ -71,7 +74,7 @@ _WAITING = """waiting AS (
          AND newest.version_id = change.version_id
         LEFT JOIN held
                ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
-        WHERE held.version_id IS NULL AND newest.hides < newest.version_id
+        WHERE held.version_id IS NULL AND NOT newest.is_deleted
         GROUP BY change.datastore_id, change.image_set_id, change.version_id
     ) AS one
 )"""
@@ -86,7 +89,9 @@ SELECT (
            SELECT count(*)
            FROM newest
            JOIN held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id
-           WHERE held.version_id <= newest.hides
+           WHERE """
+    + _IS_SUPERSEDED
+    + """
        ) AS superseded,
        (SELECT count(*) FROM waiting) AS image_sets,
        (SELECT max(place) FROM waiting) AS places"""
@@ -101,7 +106,10 @@ FROM {changes} AS change
 JOIN newest ON newest.datastore_id = change.datastore_id AND newest.image_set_id = change.image_set_id
 LEFT JOIN held ON held.datastore_id = change.datastore_id AND held.image_set_id = change.image_set_id
 WHERE (change.version_id < newest.version_id AND newest.indexed_at <= TIMESTAMP '{settled}')
-   OR (NOT change.is_deleted AND change.version_id <= held.version_id)
+   OR (NOT change.is_deleted
+       AND (change.version_id < held.version_id
+            OR (change.version_id = held.version_id
+                AND NOT coalesce(change.indexed_at > held.indexed_at, FALSE))))
    OR (change.version_id = {tombstone}
        AND newest.first_version = {tombstone}
        AND held.version_id IS NULL
@@ -109,23 +117,25 @@ WHERE (change.version_id < newest.version_id AND newest.indexed_at <= TIMESTAMP 
 LIMIT {most}"""
 )
 
-_DELETE = """DELETE FROM compacted_{table}
+_DELETE = (
+    """DELETE FROM compacted_{table}
 WHERE datastore_id || image_set_id IN (
     SELECT newest.datastore_id || newest.image_set_id
     FROM (
-        SELECT datastore_id,
-               image_set_id,
-               max(CASE WHEN is_deleted THEN version_id ELSE version_id - 1 END) AS hides
-        FROM {changes}
-        GROUP BY datastore_id, image_set_id
+    """  # noqa: S608 - names of tables and columns only
+    + _NEWEST
+    + """
     ) AS newest
     JOIN (
-        SELECT datastore_id, image_set_id, max(version_id) AS version_id
-        FROM compacted_{table}
-        GROUP BY datastore_id, image_set_id
+    """
+    + _HELD
+    + """
     ) AS held ON held.datastore_id = newest.datastore_id AND held.image_set_id = newest.image_set_id
-    WHERE held.version_id <= newest.hides
+    WHERE """
+    + _IS_SUPERSEDED
+    + """
 )"""
+)
 
 _INSERT = (
     "INSERT INTO compacted_{table} ({columns})\nWITH "
@@ -143,25 +153,24 @@ WHERE waiting.place <= {groups} AND waiting.number <= {image_sets} AND NOT chang
 )
 
 
-def survey(table: str) -> str:
+def survey(table: str, *, now: datetime, settle: timedelta) -> str:
     """How many image sets have compacted rows that do not count any more, how many wait to be compacted, and
     how many groups of modality and year these are of (none: NULL).
     """
-    return _SURVEY.format(table=table, changes=CHANGES[table])
+    return _SURVEY.format(table=table, changes=CHANGES[table], settled=_literal(now - settle))
 
 
 def superfluous(table: str, *, now: datetime, settle: timedelta) -> str:
     """(datastore, image set, version) of the change objects whose loss changes nothing: a higher version has
-    been in the changes for longer than `settle`, the same or a higher one is compacted, or it is a tombstone
-    with nothing left to hide.
+    been in the changes for longer than `settle`, a higher one is compacted, or the same that was not written
+    earlier, or it is a tombstone with nothing left to hide.
     """
-    before, settled = now - KEEP_TOMBSTONES, now - settle
     return _SUPERFLUOUS.format(
         table=table,
         changes=CHANGES[table],
         tombstone=TOMBSTONE,
-        before=f"{before:%Y-%m-%d %H:%M:%S}",
-        settled=f"{settled:%Y-%m-%d %H:%M:%S}",
+        before=_literal(now - KEEP_TOMBSTONES),
+        settled=_literal(now - settle),
         most=MOST_REMOVED,
     )
 
@@ -171,9 +180,9 @@ def columns(table: str) -> str:
     return f"SELECT * FROM compacted_{table} LIMIT 0"  # noqa: S608 - a name of TABLES
 
 
-def delete(table: str) -> str:
+def delete(table: str, *, now: datetime, settle: timedelta) -> str:
     """Removes compacted rows that do not count any more."""
-    return _DELETE.format(table=table, changes=CHANGES[table])
+    return _DELETE.format(table=table, changes=CHANGES[table], settled=_literal(now - settle))
 
 
 def insert(table: str, *, columns: Sequence[str]) -> str:
@@ -208,3 +217,7 @@ def optimize(table: str) -> str:
 def vacuum(table: str) -> str:
     """Removes files that no snapshot of the last days needs."""
     return f"VACUUM compacted_{table}"
+
+
+def _literal(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"

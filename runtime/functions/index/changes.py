@@ -1,12 +1,14 @@
 """What the index function writes: an object for each version of an image set and table.
 
-A key names the version, so an object is never overwritten with another content, and what is true of an image
-set is the highest version that anybody has written (the views `series` and `instances` say it so). That a
-maximum does not depend on the order, nor on repetitions, is why events may come late, twice and in any order,
-and why two invocations that overlap need no lock, nor to look again after they have written. A deleted image
-set is a version above all others: ids are not used again, so nothing that is written later, by an invocation
-that had read it before, brings it back. An invocation that ends between its two writes leaves the tables with
-different versions; its message comes again, and where it does not, the reconcile function compares both.
+A key names the version, so an object is never overwritten with rows of another one, and what is true of an
+image set is the highest version that anybody has written (the views `series` and `instances` say it so; of
+compacted rows and a change of the same version those count that were written later, which may have columns
+that this function did not know before). That a maximum does not depend on the order, nor on repetitions, is
+why events may come late, twice and in any order, and why two invocations that overlap need no lock, nor to
+look again after they have written. A deleted image set is a version above all others: ids are not used again,
+so nothing that is written later, by an invocation that had read it before, brings it back. An invocation that
+ends between its two writes leaves the tables with different versions; its message comes again, and where it
+does not, the reconcile function compares both.
 """
 
 from __future__ import annotations
@@ -18,10 +20,8 @@ from typing import Any
 
 from healthimaging.catalog.columns import TABLES
 from healthimaging.catalog.rows import Row
+from runtime.functions.catalog_queries.change_objects import TOMBSTONE, change_key
 from runtime.functions.index.tables import IS_DELETED, parquet
-
-DELETED_VERSION = 2**63 - 1
-"""The version of a deleted image set: the highest that a `bigint` holds."""
 
 _CONTENT_TYPE = "application/vnd.apache.parquet"
 
@@ -40,23 +40,20 @@ class Changes:
         for table in TABLES:
             marked = [{**row, IS_DELETED: False} for row in rows[table]]
             self._put(
-                _key(table, datastore_id, image_set_id, str(version_id)),
+                change_key(table, datastore_id, image_set_id, version=version_id),
                 table,
                 marked or [_nothing(datastore_id, image_set_id, version_id=version_id)],
             )
 
     def delete(self, datastore_id: str, image_set_id: str) -> None:
         """Write that the image set is gone."""
-        nothing = _nothing(datastore_id, image_set_id, version_id=DELETED_VERSION)
+        nothing = _nothing(datastore_id, image_set_id, version_id=TOMBSTONE)
         for table in TABLES:
-            self._put(_key(table, datastore_id, image_set_id, "deleted"), table, [nothing])
+            key = change_key(table, datastore_id, image_set_id, version=TOMBSTONE)
+            self._put(key, table, [nothing])
 
     def _put(self, key: str, table: str, rows: list[Row]) -> None:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=parquet(table, rows), ContentType=_CONTENT_TYPE)
-
-
-def _key(table: str, datastore_id: str, image_set_id: str, name: str) -> str:
-    return f"changes/{table}/{datastore_id}/{image_set_id}/{name}.parquet"
 
 
 def _nothing(datastore_id: str, image_set_id: str, *, version_id: int) -> Row:

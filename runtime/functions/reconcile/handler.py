@@ -42,6 +42,7 @@ from runtime.functions.dispatch.errors import RunUnderWayError
 from runtime.functions.dispatch.handler import dispatcher_of
 from runtime.functions.dispatch.rules import read_routes
 from runtime.functions.image_sets.events import ImageSetEvent
+from runtime.functions.image_sets.searching import image_sets_by
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -52,9 +53,6 @@ MISSED = "MissedRuns"
 
 MOST = 200
 """Undecided image sets in one run: with a third of a second each, about a minute."""
-
-_PAGE = 50
-"""The most that a page of SearchImageSets has."""
 
 
 class ReconcileError(FunctionError):
@@ -142,27 +140,15 @@ def changed(medical_imaging: Any, datastore_id: str, window: Window) -> Iterator
     """The primary image sets that changed in the window, oldest first."""
     if window.start >= window.end:
         return
-    pages = medical_imaging.get_paginator("search_image_sets").paginate(
-        datastoreId=datastore_id,
-        searchCriteria={
-            "filters": [
-                {
-                    "operator": "BETWEEN",
-                    "values": [{"updatedAt": window.start}, {"updatedAt": window.end}],
-                }
-            ],
-            "sort": {"sortField": "updatedAt", "sortOrder": "ASC"},
-        },
-        PaginationConfig={"PageSize": _PAGE},
-    )
-    for page in pages:
-        for summary in page["imageSetsMetadataSummaries"]:
-            if summary.get("isPrimary"):
-                yield Found(
-                    image_set_id=summary["imageSetId"],
-                    version=str(summary["version"]),
-                    changed=summary["updatedAt"],
-                )
+    for summary in image_sets_by(
+        medical_imaging, datastore_id, by="updatedAt", start=window.start, end=window.end
+    ):
+        if summary.get("isPrimary"):
+            yield Found(
+                image_set_id=summary["imageSetId"],
+                version=str(summary["version"]),
+                changed=summary["updatedAt"],
+            )
 
 
 def reconcile(

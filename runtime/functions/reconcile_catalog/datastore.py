@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-PAGE = 50
-"""The most that a page of SearchImageSets has."""
-
-Moment = Literal["createdAt", "updatedAt"]
+from runtime.functions.image_sets.searching import Moment, image_sets_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,29 +54,20 @@ def window(
     """Read image sets from `start` on, oldest first, until `end`, or until there are `most`, or until `stop`.
 
     All of one second are in the same window, and the next one begins with the second that ended this one.
-    What is updated meanwhile moves to the end of the order by `updatedAt`, and is found there.
+    What is updated meanwhile is found at the end of the order by `updatedAt`.
     """
     start, end = whole_seconds(start), whole_seconds(end)
     found: dict[str, Listed] = {}
     second = start
-    pages = medical_imaging.get_paginator("search_image_sets").paginate(
-        datastoreId=datastore_id,
-        searchCriteria={
-            "filters": [{"operator": "BETWEEN", "values": [{by: start}, {by: end}]}],
-            "sort": {"sortField": by, "sortOrder": "ASC"},
-        },
-        PaginationConfig={"PageSize": PAGE},
-    )
-    for page in pages:
-        for summary in page["imageSetsMetadataSummaries"]:
-            this = whole_seconds(summary[by])
-            if this > second > start and (len(found) >= most or stop()):
-                before = {id: one for id, one in found.items() if whole_seconds(one.at(by)) < second}
-                return Window(by=by, start=start, end=second, image_sets=before, complete=False)
-            second = max(second, this)
-            found[summary["imageSetId"]] = Listed(
-                version=int(summary["version"]), created=summary["createdAt"], updated=summary["updatedAt"]
-            )
+    for summary in image_sets_by(medical_imaging, datastore_id, by=by, start=start, end=end):
+        this = whole_seconds(summary[by])
+        if this > second > start and (len(found) >= most or stop()):
+            before = {id: one for id, one in found.items() if whole_seconds(one.at(by)) < second}
+            return Window(by=by, start=start, end=second, image_sets=before, complete=False)
+        second = max(second, this)
+        found[summary["imageSetId"]] = Listed(
+            version=int(summary["version"]), created=summary["createdAt"], updated=summary["updatedAt"]
+        )
     return Window(by=by, start=start, end=end, image_sets=found, complete=True)
 
 

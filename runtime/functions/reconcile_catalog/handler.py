@@ -9,6 +9,11 @@ an older version, and one whose rows people see and that the datastore has no mo
 when the image set was created, nobody can tell here whether it is gone: they are sent at the end of each
 comparison, and are no part of the metric.
 
+Where Athena cannot read a change object, that is put in order first (`damage.py`), and counts as missed.
+
+Invoked by a person with `{"indexedBefore": "2026-11-01T00:00:00Z"}` it does something else: it has all image
+sets indexed again whose rows are older than that, for columns that the index function did not know then.
+
 A message has the form of HealthImaging's own events. The index function reads what the datastore has now, so
 a message too many does no harm.
 
@@ -36,10 +41,12 @@ from healthimaging.client import connect
 from runtime.functions.batches.batch import RESERVE_SECONDS, seconds_left
 from runtime.functions.batches.errors import FunctionError
 from runtime.functions.batches.metric import emit
-from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries
+from runtime.functions.catalog_queries.queries import OutOfTimeError, Queries, QueryFailedError
+from runtime.functions.image_sets.searching import Moment
 from runtime.functions.reconcile_catalog.catalog import Catalog
 from runtime.functions.reconcile_catalog.cursor import Cursor, read_cursor, write_cursor
-from runtime.functions.reconcile_catalog.datastore import Moment, Window, whole_seconds, window
+from runtime.functions.reconcile_catalog.damage import remove_damaged
+from runtime.functions.reconcile_catalog.datastore import Window, whole_seconds, window
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
@@ -54,11 +61,18 @@ MOST = 5000
 _FOR_ATHENA_SECONDS = 120.0
 """What a run keeps of its time for the queries about a window."""
 
+_MOST_DAMAGED = 20
+"""Objects that a run puts in order. More are no accident of single objects."""
+
 _BEGINNING = datetime(2023, 1, 1, tzinfo=UTC)
 """Before HealthImaging's first day: there is no older image set."""
 
 _A_CALL = 10
 """The most messages that SendMessageBatch takes."""
+
+
+class MomentError(FunctionError):
+    """`indexedBefore` is no moment."""
 
 
 class SendError(FunctionError):
@@ -75,21 +89,31 @@ class Report:
     """Those that the catalog did not have, or in an older version."""
     gone: int = 0
     """Those that only the catalog has."""
+    damaged: int = 0
+    """Change objects that Athena could not read."""
+    again: int = 0
+    """Those that are indexed again because somebody asked for it."""
     complete: bool = True
     """False: the next run goes on with the comparison."""
 
 
 def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda handler for a schedule of EventBridge; the event says nothing of interest.
+    """Lambda handler for a schedule of EventBridge, whose event says nothing of interest, and for a person.
+
+    Args:
+        event: With `indexedBefore`, an ISO 8601 moment with its zone, from a person.
+        context: Lambda's context.
 
     Returns:
         The fields of `Report`.
 
     Raises:
+        MomentError: `indexedBefore` is no moment.
         SendError: The queue did not take messages.
         QueryFailedError: Athena could not say what the catalog has.
     """
     variables = os.environ
+    before = _moment(event["indexedBefore"]) if "indexedBefore" in event else None
     run = Reconciliation(
         medical_imaging=connect(),
         s3=boto3.client("s3"),
@@ -107,17 +131,26 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
         queue_url=variables["QUEUE_URL"],
         after=timedelta(seconds=int(variables["AFTER_SECONDS"])),
     )
+    if before is not None:
+        run.index_again(before)
+        logger.info(
+            "sent to be indexed again: %d image sets, %s",
+            run.report.again,
+            "all sent" if run.report.complete else "ask again for the rest",
+        )
+        return vars(run.report)
     try:
         run.work()
     finally:
         # Also of a run that fails: what it has sent was missed.
-        found = run.report.missed + run.report.gone
+        found = run.report.missed + run.report.gone + run.report.damaged
         emit(MISSED, found, namespace=NAMESPACE, function=context.function_name)
     logger.info(
-        "reconciled: %d image sets compared, %d missed, %d gone, %s",
+        "reconciled: %d image sets compared, %d missed, %d gone, %d objects damaged, %s",
         run.report.compared,
         run.report.missed,
         run.report.gone,
+        run.report.damaged,
         "all compared" if run.report.complete else "the next run goes on",
     )
     return vars(run.report)
@@ -149,6 +182,42 @@ class Reconciliation:
 
     def work(self) -> None:
         """Do as much as the time allows."""
+        while True:
+            try:
+                self._go_on()
+            except QueryFailedError as error:
+                if self.report.damaged == _MOST_DAMAGED or not self._put_in_order(error):
+                    raise
+            else:
+                return
+
+    def index_again(self, before: datetime) -> None:
+        """Have all image sets indexed whose rows were written before a moment.
+
+        Who asks again before the queue is worked off sends them again, which does no harm.
+        """
+        try:
+            wanted = sorted(self._catalog.written_before(before))
+            for start in range(0, len(wanted), _A_CALL):
+                self._hurry()
+                batch = wanted[start : start + _A_CALL]
+                self._send(batch)
+                self.report.again += len(batch)
+        except OutOfTimeError as reason:
+            logger.info("stopped: %s", reason)
+            self.report.complete = False
+
+    def _put_in_order(self, error: QueryFailedError) -> bool:
+        change = remove_damaged(error, s3=self._s3, bucket=self._bucket)
+        if change is None:
+            return False
+        self.report.damaged += 1
+        if change.datastore_id == self._catalog.datastore_id:
+            self._send([change.image_set_id])
+        return True
+
+    def _go_on(self) -> None:
+        """From where the last run, or this one, has come to."""
         try:
             self._hurry()
             cursor = read_cursor(s3=self._s3, bucket=self._bucket)
@@ -201,7 +270,7 @@ class Reconciliation:
         self.report.missed += len(missed)
         self.report.gone += len(gone)
 
-    def _send(self, image_set_ids: Sequence[str], seen: Window) -> None:
+    def _send(self, image_set_ids: Sequence[str], seen: Window | None = None) -> None:
         for start in range(0, len(image_set_ids), _A_CALL):
             batch = image_set_ids[start : start + _A_CALL]
             answer = self._sqs.send_message_batch(
@@ -217,10 +286,10 @@ class Reconciliation:
             for one in batch:
                 logger.info("sent to be indexed: image set %s", one)
 
-    def _message(self, image_set_id: str, seen: Window) -> str:
+    def _message(self, image_set_id: str, seen: Window | None) -> str:
         """In the form of HealthImaging's events (runtime/functions/image_sets/events.py)."""
         detail = {"datastoreId": self._catalog.datastore_id, "imageSetId": image_set_id}
-        listed = seen.image_sets.get(image_set_id)
+        listed = seen.image_sets.get(image_set_id) if seen is not None else None
         if listed is not None:
             detail["imageSetVersion"] = str(listed.version)
         return json.dumps(
@@ -238,3 +307,14 @@ class Reconciliation:
 
     def _late(self) -> bool:
         return seconds_left(self._catalog.queries.context) < RESERVE_SECONDS + _FOR_ATHENA_SECONDS
+
+
+def _moment(text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        msg = "indexedBefore is no moment with its zone: write it as 2026-11-01T00:00:00Z"
+        raise MomentError(msg)
+    return moment
