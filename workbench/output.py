@@ -14,6 +14,11 @@ from workbench.errors import WorkbenchError
 from workbench.progress import Progress, silent
 
 
+def printable(text: str) -> str:
+    r"""Text with control characters as \xNN: a file's name may hold a line of its own, or move the cursor."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 @dataclass
 class Output:
     """Results go to standard output, progress and errors to standard error: pipes see results only."""

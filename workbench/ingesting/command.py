@@ -18,7 +18,7 @@ from workbench.ingesting.report import IngestReport
 from workbench.ingesting.report_file import ReportNotWritten, is_of_report, report_file, write_report
 from workbench.ingesting.run import run_ingest
 from workbench.ingesting.watching import Lines, Watcher
-from workbench.output import Output
+from workbench.output import Output, printable
 
 
 def ingest_command(
@@ -82,7 +82,9 @@ def ingest_command(
                         write=write,
                         leave_out=leave_out,
                     )
-                    made = _Made(ok=planned.ok, document=planned.to_json(), lines=planned.lines())
+                    made = _Made(
+                        ok=planned.ok, document=planned.to_json(), lines=[*map(printable, planned.lines())]
+                    )
                 else:
                     done = run_ingest(
                         deployment_of(env),
@@ -92,7 +94,9 @@ def ingest_command(
                         values=values,
                         leave_out=leave_out,
                     )
-                    made = _Made(ok=done.ok, document=done.to_json(), lines=report_lines(done))
+                    made = _Made(
+                        ok=done.ok, document=done.to_json(), lines=[*map(printable, report_lines(done))]
+                    )
                     if write is not None:
                         write_report(done, write)
         except KeyboardInterrupt:

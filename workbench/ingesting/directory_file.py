@@ -51,7 +51,7 @@ def _reference(found: Found, parts: list[str]) -> Reference:
     if found.place == "s3":
         path = folder_of(found.path) + "/".join(safe)
         return "s3", path, "", path
-    return "file", storable(os.path.join(os.path.dirname(found.path), *safe)), "", name
+    return "file", storable(os.path.join(os.path.dirname(found.link), *safe)), "", name
 
 
 def folder_of(uri: str) -> str:

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.importing.job_output import FailedFile
 from workbench.deployment import Deployment
-from workbench.ingesting.fate import CHANGED, NOT_THE_SAME, Fate, no_longer_readable
+from workbench.ingesting.fate import CHANGED, NOT_THE_FILES, NOT_THE_SAME, Fate, no_longer_readable
 from workbench.ingesting.found import Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.options import Options
@@ -147,6 +147,8 @@ def _fate(row: Any, opener: Opener, deidentifying: Deidentifying) -> Fate | None
         return no_longer_readable(type(error).__name__)
     except ClientError as error:
         code = str(error.response["Error"].get("Code"))
+        if code in NOT_THE_FILES:
+            raise
         return CHANGED if code in NOT_THE_SAME else no_longer_readable(code)
 
 

@@ -35,6 +35,8 @@ class Found:
     """The file, the zip file, or the S3 URI; links are resolved, so that one file has one path."""
     member: str = ""
     """Name within the zip."""
+    link: str = ""
+    """Of a file: its path as it was come upon, with links. What a DICOMDIR names lies beside it."""
     name: str
     """As the person who gave it would recognise it."""
     size: int = 0
@@ -98,9 +100,7 @@ class Opener:
             if place == "zip":
                 self._unpack(path, member, spool)
             else:
-                bucket, key = split_s3_uri(path)
-                condition = {"IfMatch": etag} if etag else {}
-                _copy(self._s3.get_object(Bucket=bucket, Key=key, **condition)["Body"], spool)
+                _copy(self._object(path, etag), spool)
             spool.seek(0)
             yield cast(BinaryIO, spool)
 
@@ -117,16 +117,19 @@ class Opener:
         if place == "zip":
             with _damage(), self._zip(path).open(member) as source:
                 return source.read(length)
-        bucket, key = split_s3_uri(path)
-        condition = {"IfMatch": etag} if etag else {}
-        answer = self._s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{length - 1}", **condition)
-        return bytes(answer["Body"].read())
+        return bytes(self._object(path, etag, Range=f"bytes=0-{length - 1}").read())
 
     def close(self) -> None:
         """Close the zip files."""
         with self._lock:
             while self._zips:
                 self._zips.popitem()[1].close()
+
+    def _object(self, uri: str, etag: str, **more: str) -> Any:
+        """The body of an object of S3, as long as it is the one with `etag`."""
+        bucket, key = split_s3_uri(uri)
+        condition = {"IfMatch": etag} if etag else {}
+        return self._s3.get_object(Bucket=bucket, Key=key, **condition, **more)["Body"]
 
     def _unpack(self, path: str, member: str, target: Any) -> None:
         with _damage(), self._zip(path).open(member) as source:

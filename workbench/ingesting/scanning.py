@@ -24,6 +24,7 @@ from workbench.ingesting.content import (
     read_content,
 )
 from workbench.ingesting.directory_file import folder_of, references
+from workbench.ingesting.fate import NOT_THE_FILES
 from workbench.ingesting.found import Found, Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.options import READING_THREADS
@@ -159,6 +160,8 @@ class Scanner:
             return Refused(kind="BadZip", reason="the member cannot be unpacked: the zip file is damaged")
         except ClientError as error:
             code = error.response["Error"].get("Code", "")
+            if code in NOT_THE_FILES:
+                raise
             return Refused(kind="Unreadable", reason=f"S3 does not give it: {code}")
 
     def _write(self, one: Found, content: Content) -> None:

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arrival.importing.import_job import Archive
 from arrival.s3_uri import split_s3_uri
-from workbench.ingesting.fate import CHANGED, NOT_THE_SAME, UPLOADED, Fate, no_longer_readable
+from workbench.ingesting.fate import CHANGED, NOT_THE_FILES, NOT_THE_SAME, UPLOADED, Fate, no_longer_readable
 from workbench.ingesting.found import Opener
 from workbench.ingesting.journal import Journal
 from workbench.ingesting.watching import Watcher
@@ -115,7 +115,10 @@ class Sender:
         except (OSError, zipfile.BadZipFile) as error:
             return no_longer_readable(type(error).__name__)
         except ClientError as error:
-            if error.response["Error"].get("Code") in NOT_THE_SAME:
+            code = error.response["Error"].get("Code")
+            if code in NOT_THE_FILES:
+                raise
+            if code in NOT_THE_SAME:
                 return CHANGED
             refusal = self._refusal_of_source(row)
             if refusal is not None:

@@ -103,7 +103,14 @@ def _file(path: str, *, real: str | None = None) -> Iterator[Found]:
     if path.lower().endswith(".zip"):
         yield from _members(path, real, stamp)
         return
-    yield Found(place="file", path=real, name=shown(path), size=status.st_size, stamp=stamp)
+    yield Found(
+        place="file",
+        path=real,
+        link=os.path.abspath(path),
+        name=shown(path),
+        size=status.st_size,
+        stamp=stamp,
+    )
 
 
 def _unreadable(path: str, error: OSError) -> Found:
