@@ -142,7 +142,10 @@ def slices(uid: str, positions: list[float | None], **values: Any) -> list[dict[
             "sop_instance_uid": f"{uid}.{number}",
             "slice_position": position,
             "image_position_patient": None if position is None else [0.0, 0.0, position],
-            "image_orientation_patient": None if position is None else [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+            # As scanners write it: the last digits differ from slice to slice.
+            "image_orientation_patient": None
+            if position is None
+            else [1.0, 0.0, 1e-7 * (-1) ** number, 0.0, 1.0, 0.0],
             "pixel_spacing": [0.7, 0.7],
             "number_of_frames": 1,
         }

@@ -3,7 +3,8 @@ WITH positions AS (
     SELECT DISTINCT datastore_id,
            image_set_id,
            series_instance_uid,
-           image_orientation_patient,
+           -- Slices of one stack may differ in its last digits; adding nothing makes 0 of -0.
+           transform(image_orientation_patient, one -> round(one, 2) + 0e0) AS orientation,
            slice_position
     FROM instances
     WHERE modality IN ('CT', 'MR', 'PT')
@@ -14,10 +15,10 @@ distances AS (
     SELECT datastore_id,
            image_set_id,
            series_instance_uid,
-           image_orientation_patient,
+           orientation,
            slice_position,
            slice_position - lag(slice_position) OVER (
-               PARTITION BY datastore_id, image_set_id, series_instance_uid, image_orientation_patient
+               PARTITION BY datastore_id, image_set_id, series_instance_uid, orientation
                ORDER BY slice_position
            ) AS distance
     FROM positions
@@ -27,12 +28,12 @@ usual AS (
     SELECT datastore_id,
            image_set_id,
            series_instance_uid,
-           image_orientation_patient,
+           orientation,
            count(*) + 1 AS slices,
            approx_percentile(distance, 0.5) AS usual_distance
     FROM distances
     WHERE distance > 0.001
-    GROUP BY datastore_id, image_set_id, series_instance_uid, image_orientation_patient
+    GROUP BY datastore_id, image_set_id, series_instance_uid, orientation
 )
 SELECT usual.image_set_id,
        usual.series_instance_uid,
@@ -46,9 +47,9 @@ JOIN usual
   ON usual.datastore_id = distances.datastore_id
  AND usual.image_set_id = distances.image_set_id
  AND usual.series_instance_uid = distances.series_instance_uid
- AND usual.image_orientation_patient = distances.image_orientation_patient
+ AND usual.orientation = distances.orientation
 WHERE usual.slices >= 4
   AND distances.distance > 1.5 * usual.usual_distance
-GROUP BY usual.image_set_id, usual.series_instance_uid, usual.image_orientation_patient, usual.slices,
+GROUP BY usual.image_set_id, usual.series_instance_uid, usual.orientation, usual.slices,
          usual.usual_distance
 ORDER BY slices_missing DESC, usual.series_instance_uid
