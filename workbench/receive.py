@@ -151,9 +151,13 @@ def receive_command(
                 pass
         except KeyboardInterrupt:
             output.progress("ending")
+        well = receiver.healthy
         receiver.stop(within_seconds=STOP_SECONDS)
         totals = receiver.totals
         output.result(_document(totals, port=receiver.port), _lines(totals))
+    if not well:
+        output.errors.print("A thread that imports has ended. Start the receiver again: it goes on.")
+        raise typer.Exit(1)
     if totals.failed or totals.quarantined or totals.waiting or totals.missing or totals.pending:
         raise typer.Exit(1)
 

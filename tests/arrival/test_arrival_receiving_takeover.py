@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ from pynetdicom.sop_class import Verification
 from receiving_world import TITLE, until
 from settling_world import ARCHIVE, Cloud
 
+from arrival import __main__ as container
 from arrival.importing.import_job import JobRunsError
 from arrival.receiving import receiver as receiving
 from arrival.receiving.access import Access
@@ -134,3 +136,14 @@ def test_a_receiver_without_one_of_its_threads_says_that_it_is_ill(monkeypatch: 
         association.release()
         # Nor does it take over what others left: they take over what it has.
         until(lambda: all(not one.name.startswith("_work") for one in threading.enumerate()))
+
+
+def test_a_container_whose_receiver_is_ill_ends_and_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Mock(healthy=False)
+    monkeypatch.setattr(container, "Receiver", Mock(return_value=receiver))
+    monkeypatch.setattr(container, "connect", Mock())
+    monkeypatch.setattr(container.boto3, "client", Mock())
+    monkeypatch.setattr(container.signal, "signal", Mock())
+    settings = Mock(deidentification_key_secret_arn=None, tls_secret_arn=None)
+    assert container.receive(settings) == 1
+    receiver.stop.assert_called_once_with()
